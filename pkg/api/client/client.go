@@ -1,0 +1,109 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package client gives typed clients and informers for the API objects of
+// bm-ccm.io/v1alpha1, built from client-go's generic ones, so that no clientset
+// has to be generated.
+package client
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/gentype"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+)
+
+// Scheme knows the API objects of this project.
+var Scheme = func() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(v1alpha1.AddToScheme(s))
+	return s
+}()
+
+// Client reads and writes the API objects. All are cluster-scoped.
+type Client struct {
+	Classes       *gentype.ClientWithList[*v1alpha1.LoadBalancerClass, *v1alpha1.LoadBalancerClassList]
+	Pools         *gentype.ClientWithList[*v1alpha1.AddressPool, *v1alpha1.AddressPoolList]
+	Peers         *gentype.ClientWithList[*v1alpha1.BGPPeer, *v1alpha1.BGPPeerList]
+	Announcements *gentype.ClientWithList[*v1alpha1.NodeAnnouncement, *v1alpha1.NodeAnnouncementList]
+}
+
+// New returns a client for the API server that config names.
+func New(config *rest.Config) (*Client, error) {
+	c := rest.CopyConfig(config)
+	c.GroupVersion = &v1alpha1.GroupVersion
+	c.APIPath = "/apis"
+	// Custom resources are served as JSON only.
+	c.ContentType, c.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
+	c.NegotiatedSerializer = serializer.NewCodecFactory(Scheme).WithoutConversion()
+	rc, err := rest.RESTClientFor(c)
+	if err != nil {
+		return nil, fmt.Errorf("building a client for %s: %w", v1alpha1.GroupVersion, err)
+	}
+	codec := runtime.NewParameterCodec(Scheme)
+	return &Client{
+		Classes: gentype.NewClientWithList("loadbalancerclasses", rc, codec, "",
+			func() *v1alpha1.LoadBalancerClass { return &v1alpha1.LoadBalancerClass{} },
+			func() *v1alpha1.LoadBalancerClassList { return &v1alpha1.LoadBalancerClassList{} }),
+		Pools: gentype.NewClientWithList("addresspools", rc, codec, "",
+			func() *v1alpha1.AddressPool { return &v1alpha1.AddressPool{} },
+			func() *v1alpha1.AddressPoolList { return &v1alpha1.AddressPoolList{} }),
+		Peers: gentype.NewClientWithList("bgppeers", rc, codec, "",
+			func() *v1alpha1.BGPPeer { return &v1alpha1.BGPPeer{} },
+			func() *v1alpha1.BGPPeerList { return &v1alpha1.BGPPeerList{} }),
+		Announcements: gentype.NewClientWithList("nodeannouncements", rc, codec, "",
+			func() *v1alpha1.NodeAnnouncement { return &v1alpha1.NodeAnnouncement{} },
+			func() *v1alpha1.NodeAnnouncementList { return &v1alpha1.NodeAnnouncementList{} }),
+	}, nil
+}
+
+// Informer is an informer of one kind with its lister.
+type Informer[T runtime.Object] struct {
+	cache.SharedIndexInformer
+}
+
+// List returns all objects in the cache. They are shared: do not change them.
+func (i Informer[T]) List() []T {
+	items := i.GetStore().List()
+	out := make([]T, 0, len(items))
+	for _, item := range items {
+		out = append(out, item.(T))
+	}
+	return out
+}
+
+// Get returns one object of the cache by its name.
+func (i Informer[T]) Get(name string) (obj T, ok bool) {
+	item, ok, err := i.GetStore().GetByKey(name)
+	if err != nil || !ok {
+		return obj, false
+	}
+	return item.(T), true
+}
+
+// listWatcher is what an informer needs of a typed client.
+type listWatcher[L runtime.Object] interface {
+	List(ctx context.Context, opts metav1.ListOptions) (L, error)
+	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
+}
+
+// NewInformer returns an informer over one of the clients of a Client. The
+// caller runs it.
+func NewInformer[T runtime.Object, L runtime.Object](c listWatcher[L], example T) Informer[T] {
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+			return c.List(ctx, opts)
+		},
+		WatchFuncWithContext: c.Watch,
+	}
+	return Informer[T]{cache.NewSharedIndexInformer(lw, example, 0, cache.Indexers{})}
+}

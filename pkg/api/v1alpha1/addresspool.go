@@ -1,0 +1,144 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// AddressPool says where the addresses of Services come from: from prefixes in
+// NetBox, where every claim is recorded with its owner, or from a list in the
+// pool itself.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,shortName=apool,categories=bm-ccm
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Source",type=string,JSONPath=`.status.source`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="IPv4-Used",type=integer,JSONPath=`.status.ipv4.used`
+// +kubebuilder:printcolumn:name="IPv4-Free",type=integer,JSONPath=`.status.ipv4.free`
+// +kubebuilder:printcolumn:name="IPv6-Used",type=integer,JSONPath=`.status.ipv6.used`
+// +kubebuilder:printcolumn:name="IPv6-Free",type=integer,priority=1,JSONPath=`.status.ipv6.free`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type AddressPool struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec AddressPoolSpec `json:"spec"`
+	// +optional
+	Status AddressPoolStatus `json:"status,omitempty"`
+}
+
+// AddressPoolSpec is what the administrator wants of a pool. A change never
+// moves an address that a Service already has.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.netbox) != has(self.addresses)",message="set exactly one of netbox (prefixes in NetBox) and addresses (CIDRs and ranges listed here)"
+type AddressPoolSpec struct {
+	// netbox takes addresses from NetBox IPAM.
+	//
+	// +optional
+	NetBox *NetBoxSource `json:"netbox,omitempty"`
+
+	// addresses lists the pool's addresses here: CIDRs ("192.0.2.0/28") and
+	// ranges with both ends included ("192.0.2.10-192.0.2.20"). The first and
+	// the last address of an IPv4 CIDR are used too.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MaxLength=91
+	// +kubebuilder:validation:XValidation:rule="self.all(a, isCIDR(a) || (a.split('-').size() == 2 && a.split('-').all(e, isIP(e)) && ip(a.split('-')[0]).family() == ip(a.split('-')[1]).family()))",message="addresses must be CIDRs (192.0.2.0/28, 2001:db8::/120) or ranges (192.0.2.10-192.0.2.20) of one IP family"
+	Addresses []string `json:"addresses,omitempty"`
+
+	// autoAssign lets Services that ask for no pool take addresses from here.
+	// With false only Services with the annotation bm-ccm.io/pool, or asking
+	// for an address of this pool, get one.
+	//
+	// +optional
+	// +kubebuilder:default=true
+	AutoAssign *bool `json:"autoAssign,omitempty"`
+
+	// namespaceSelector limits the pool to Services in namespaces with these
+	// labels. Without it every namespace may use the pool.
+	//
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+}
+
+// NetBoxSource names what NetBox holds for a pool.
+type NetBoxSource struct {
+	// prefixes are prefixes that exist in NetBox, in the order in which they
+	// are tried.
+	//
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Prefixes []NetBoxPrefix `json:"prefixes"`
+}
+
+// NetBoxPrefix identifies one prefix in NetBox.
+type NetBoxPrefix struct {
+	// prefix is the CIDR as it stands in NetBox, for example 203.0.113.0/24.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=43
+	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).masked() == cidr(self)",message="prefix must be a CIDR without host bits, as it stands in NetBox, for example 203.0.113.0/24"
+	Prefix string `json:"prefix"`
+
+	// vrf is the name of the VRF in NetBox that the prefix is in. Without it
+	// the prefix is looked for in the global table.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=100
+	VRF string `json:"vrf,omitempty"`
+}
+
+// AddressPoolStatus is what the controller reports of a pool.
+type AddressPoolStatus struct {
+	// source is "netbox" or "inline".
+	//
+	// +optional
+	Source string `json:"source,omitempty"`
+
+	// ipv4 counts the IPv4 addresses of the pool; absent if it has none.
+	//
+	// +optional
+	IPv4 *AddressCount `json:"ipv4,omitempty"`
+
+	// ipv6 counts the IPv6 addresses of the pool; absent if it has none.
+	//
+	// +optional
+	IPv6 *AddressCount `json:"ipv6,omitempty"`
+
+	// conditions: Ready, NetBoxReachable (pools in NetBox only), Exhausted.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// AddressCount counts the addresses of one IP family. Counts above 2^63-1 are
+// shown as 2^63-1.
+type AddressCount struct {
+	// capacity is how many addresses can be assigned at all.
+	Capacity int64 `json:"capacity"`
+	// used is how many of them are taken, in NetBox by anybody.
+	Used int64 `json:"used"`
+	// free is how many are left.
+	Free int64 `json:"free"`
+}
+
+// AddressPoolList is a list of AddressPool.
+//
+// +kubebuilder:object:root=true
+type AddressPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []AddressPool `json:"items"`
+}

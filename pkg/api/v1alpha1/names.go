@@ -1,0 +1,40 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import "strings"
+
+// ClassPrefix precedes the name of a LoadBalancerClass in
+// spec.loadBalancerClass of a Service: "bm-ccm.io/public" names the
+// LoadBalancerClass "public". Every class with this prefix is ours, also one
+// for which no LoadBalancerClass exists (yet): such a Service waits and an
+// Event on it says so.
+const ClassPrefix = Group + "/"
+
+// ClassName returns the name of the LoadBalancerClass that a Service's
+// spec.loadBalancerClass means; ok is false for the class of another provider.
+func ClassName(loadBalancerClass string) (name string, ok bool) {
+	return strings.CutPrefix(loadBalancerClass, ClassPrefix)
+}
+
+// Annotations that users may set on a Service.
+const (
+	// AnnotationAddresses asks for addresses: one per IP family at most,
+	// separated by commas. It wins over spec.loadBalancerIP.
+	AnnotationAddresses = Group + "/addresses"
+	// AnnotationPool restricts the Service to one AddressPool of its class.
+	// It also reaches pools with autoAssign: false.
+	AnnotationPool = Group + "/pool"
+)
+
+// Types of the conditions in the status of our objects.
+const (
+	// ConditionReady is True when the object is valid and in use.
+	ConditionReady = "Ready"
+	// ConditionNetBoxReachable tells whether the last look at NetBox for this
+	// pool was answered.
+	ConditionNetBoxReachable = "NetBoxReachable"
+	// ConditionExhausted is True when no address of a family is free.
+	ConditionExhausted = "Exhausted"
+)

@@ -1,0 +1,137 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Family is an IP family, written as in spec.ipFamilies but in lower case,
+// because it is part of the claim key that engineers read and write in NetBox.
+type Family string
+
+// The IP families.
+const (
+	IPv4 Family = "ipv4"
+	IPv6 Family = "ipv6"
+)
+
+// FamilyOf returns the family of an address. IPv4-mapped IPv6 addresses count
+// as IPv4.
+func FamilyOf(a netip.Addr) Family {
+	if a.Unmap().Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// Bits is the length of a prefix of this family that covers one address.
+func (f Family) Bits() int {
+	if f == IPv4 {
+		return 32
+	}
+	return 128
+}
+
+// Key identifies a claim. Its text form is
+// "<cluster>/<namespace>/<service>/<family>", which is what stands in NetBox.
+type Key struct {
+	Cluster   string
+	Namespace string
+	Service   string
+	Family    Family
+}
+
+// String returns the text form of the key.
+func (k Key) String() string {
+	return k.Cluster + "/" + k.Namespace + "/" + k.Service + "/" + string(k.Family)
+}
+
+// ParseKey reads the text form of a key.
+func ParseKey(s string) (Key, error) {
+	parts := strings.Split(s, "/")
+	if len(parts) != 4 {
+		return Key{}, fmt.Errorf("claim key %q: want <cluster>/<namespace>/<service>/<ipv4|ipv6>", s)
+	}
+	k := Key{Cluster: parts[0], Namespace: parts[1], Service: parts[2], Family: Family(parts[3])}
+	for i, p := range parts[:3] {
+		if p == "" {
+			return Key{}, fmt.Errorf("claim key %q: part %d is empty", s, i+1)
+		}
+	}
+	if k.Family != IPv4 && k.Family != IPv6 {
+		return Key{}, fmt.Errorf("claim key %q: family %q is neither ipv4 nor ipv6", s, parts[3])
+	}
+	return k, nil
+}
+
+// Owner is the Service that a claim is for, beyond what its key says.
+type Owner struct {
+	// UID is the Service's metadata.uid. A claim whose key is right and whose
+	// UID is another one belongs to a former Service of the same name.
+	UID string
+	// Class is the name of the LoadBalancerClass.
+	Class string
+}
+
+// Claim is an address that a Service owns.
+type Claim struct {
+	Key   Key
+	Owner Owner
+	Addr  netip.Addr
+	// Pool is the AddressPool that the address came from; empty when no pool
+	// covers it (any longer).
+	Pool string
+}
+
+// Request asks for a claim.
+type Request struct {
+	Key   Key
+	Owner Owner
+	// Pools are tried in this order; they are the pools that the Service may
+	// use and that have addresses of the key's family.
+	Pools []Pool
+	// Addr is the address that the user asked for; the zero Addr means any.
+	// It is claimed only if one of Pools holds it.
+	Addr netip.Addr
+}
+
+// Allocator keeps claims. Implementations are safe for concurrent use, and
+// every method returns within the deadline of its context.
+type Allocator interface {
+	// Claim returns the claim of the request's key: the one that exists, also
+	// if it is in none of the request's pools (an assigned address stays), or a
+	// new one, recorded with its owner before Claim returns. When it returns an
+	// error, a later call with the same key finds whatever was recorded.
+	//
+	// Where the request names an address that differs from the existing
+	// claim's, the existing claim is released after the new one is recorded.
+	//
+	// Errors: *ExhaustedError, *NotInPoolsError, *ConflictError,
+	// *UnavailableError, *ConfigError.
+	Claim(ctx context.Context, r Request) (Claim, error)
+
+	// Find returns the claims of a Service, in the order ipv4, ipv6. It answers
+	// from the record, so that none means there is nothing to release.
+	Find(ctx context.Context, namespace, service string) ([]Claim, error)
+
+	// Release frees the claim of this key. No claim is no error. A record whose
+	// owner is somebody else is left alone (*ConflictError).
+	Release(ctx context.Context, key Key) error
+
+	// List returns all claims of this cluster.
+	List(ctx context.Context) ([]Claim, error)
+
+	// Usage counts the addresses of a pool, by family.
+	Usage(ctx context.Context, p Pool) (map[Family]Usage, error)
+}
+
+// Usage counts addresses of one family in one pool. Counts above 2^63-1 are
+// given as 2^63-1.
+type Usage struct {
+	Capacity, Used, Free int64
+}
