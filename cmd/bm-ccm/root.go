@@ -1,0 +1,61 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/component-base/version"
+)
+
+// newRootCommand returns the controller with the subcommands.
+func newRootCommand() *cobra.Command {
+	root, err := newControllerCommand()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "Error: %v\n", err)
+		os.Exit(1)
+	}
+	// cli.Run prints an error in one line when it finds usage silenced.
+	root.SilenceUsage = true
+	// Upstream's help knows its own flags only, and its texts would be
+	// inherited by the subcommands.
+	controllerHelp := root.HelpFunc()
+	plain := &cobra.Command{}
+	plainHelp, plainUsage := plain.HelpFunc(), plain.UsageFunc()
+	for _, sub := range []*cobra.Command{newAgentCommand(), newVersionCommand()} {
+		sub.SetHelpFunc(plainHelp)
+		sub.SetUsageFunc(plainUsage)
+		root.AddCommand(sub)
+	}
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		controllerHelp(cmd, args)
+		fmt.Fprintf(cmd.OutOrStdout(), "\nSubcommands:\n%s\nUse \"bm-ccm <subcommand> --help\" for what a subcommand takes.\n", subcommands(cmd))
+	})
+	return root
+}
+
+func subcommands(cmd *cobra.Command) string {
+	var b strings.Builder
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			fmt.Fprintf(&b, "  %-12s %s\n", sub.Name(), sub.Short)
+		}
+	}
+	return b.String()
+}
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of bm-ccm",
+		Args:  cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) {
+			v := version.Get()
+			fmt.Fprintf(cmd.OutOrStdout(), "bm-ccm %s (commit %s, %s, %s)\n", v.GitVersion, v.GitCommit, v.GoVersion, v.Platform)
+		},
+	}
+}

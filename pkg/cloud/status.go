@@ -1,0 +1,268 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/klog/v2"
+
+	"github.com/bm-ccm/bm-ccm/pkg/api/client"
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+)
+
+const (
+	// statusPause is the least time between two rounds of status writes. Under
+	// a backlog of thousands of Services it keeps the writes for pools and
+	// classes below one per cent of those for Services.
+	statusPause = 5 * time.Second
+	// statusPeriod is how often usage is counted when nothing changes here: in
+	// NetBox, others take addresses too.
+	statusPeriod = time.Minute
+)
+
+// statusWriter keeps the status of AddressPools and LoadBalancerClasses.
+type statusWriter struct {
+	api       *client.Client
+	objects   *objects
+	allocator ipam.Allocator
+	services  serviceInformer
+	recorder  record.EventRecorder
+	signal    chan struct{}
+}
+
+func newStatusWriter(p *Provider, services serviceInformer) *statusWriter {
+	return &statusWriter{
+		api: p.api, objects: p.objects, allocator: p.balancer.allocator,
+		services: services, recorder: p.recorder, signal: make(chan struct{}, 1),
+	}
+}
+
+// soon asks for a round of status writes.
+func (w *statusWriter) soon() {
+	select {
+	case w.signal <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// onServiceChange asks for a round when the addresses of a Service change.
+func (w *statusWriter) onServiceChange() cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		DeleteFunc: func(any) { w.soon() },
+		UpdateFunc: func(old, cur any) {
+			before, after := old.(*corev1.Service).Status.LoadBalancer, cur.(*corev1.Service).Status.LoadBalancer
+			if !apiequality.Semantic.DeepEqual(before, after) {
+				w.soon()
+			}
+		},
+	}
+}
+
+// run writes until ctx ends.
+func (w *statusWriter) run(ctx context.Context) {
+	ticker := time.NewTicker(statusPeriod)
+	defer ticker.Stop()
+	for {
+		w.round(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(statusPause):
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-w.signal:
+		}
+	}
+}
+
+func (w *statusWriter) round(ctx context.Context) {
+	for _, pool := range w.objects.pools.List() {
+		if err := w.writePool(ctx, pool); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Cannot write the status of an AddressPool", "pool", pool.Name)
+		}
+	}
+	counts := w.countServices()
+	for _, class := range w.objects.classes.List() {
+		if err := w.writeClass(ctx, class, counts[class.Name]); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Cannot write the status of a LoadBalancerClass", "class", class.Name)
+		}
+	}
+}
+
+// writePool counts a pool and writes what has changed.
+func (w *statusWriter) writePool(ctx context.Context, pool *v1alpha1.AddressPool) error {
+	usage, problem := w.allocator.Usage(ctx, ipam.Pool{Name: pool.Name, Spec: pool.Spec})
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // shutting down says nothing about the pool
+	}
+	want := pool.DeepCopy()
+	want.Status = poolStatus(pool, usage, problem)
+	if apiequality.Semantic.DeepEqual(want.Status, pool.Status) {
+		return nil
+	}
+	w.tell(want, pool.Status.Conditions, want.Status.Conditions)
+	_, err := w.api.Pools.UpdateStatus(ctx, want, metav1.UpdateOptions{})
+	return ignoreRace(err)
+}
+
+// poolStatus is the status of a pool after it was counted; problem is why it
+// could not be.
+func poolStatus(pool *v1alpha1.AddressPool, usage map[ipam.Family]ipam.Usage, problem error) v1alpha1.AddressPoolStatus {
+	s := *pool.Status.DeepCopy()
+	s.Source = "inline"
+	if pool.Spec.NetBox != nil {
+		s.Source = "netbox"
+	}
+	if problem == nil {
+		s.IPv4, s.IPv6 = count(usage, ipam.IPv4), count(usage, ipam.IPv6)
+	}
+	for _, c := range poolConditions(pool, usage, problem) {
+		c.ObservedGeneration = pool.Generation
+		meta.SetStatusCondition(&s.Conditions, c)
+	}
+	return s
+}
+
+func count(usage map[ipam.Family]ipam.Usage, f ipam.Family) *v1alpha1.AddressCount {
+	u, ok := usage[f]
+	if !ok {
+		return nil
+	}
+	return &v1alpha1.AddressCount{Capacity: u.Capacity, Used: u.Used, Free: u.Free}
+}
+
+func poolConditions(pool *v1alpha1.AddressPool, usage map[ipam.Family]ipam.Usage, problem error) []metav1.Condition {
+	ready := condition(v1alpha1.ConditionReady, true, "Counted", "the pool's addresses are known")
+	reachable := condition(v1alpha1.ConditionNetBoxReachable, true, "Answered", "NetBox answers")
+	switch {
+	case unavailable(problem):
+		ready = condition(v1alpha1.ConditionReady, false, "NetBoxUnavailable", problem.Error())
+		reachable = condition(v1alpha1.ConditionNetBoxReachable, false, "NetBoxUnavailable", problem.Error())
+	case problem != nil:
+		ready = condition(v1alpha1.ConditionReady, false, "Invalid", problem.Error())
+	}
+	out := []metav1.Condition{ready}
+	if pool.Spec.NetBox != nil {
+		out = append(out, reachable)
+	}
+	if problem == nil {
+		out = append(out, exhausted(pool.Name, usage))
+	}
+	return out
+}
+
+// exhausted tells whether a family of the pool has no address left.
+func exhausted(pool string, usage map[ipam.Family]ipam.Usage) metav1.Condition {
+	var full []string
+	for family, u := range usage {
+		if u.Free == 0 {
+			full = append(full, string(family))
+		}
+	}
+	if len(full) == 0 {
+		return condition(v1alpha1.ConditionExhausted, false, "AddressesFree", "addresses are free")
+	}
+	slices.Sort(full)
+	return condition(v1alpha1.ConditionExhausted, true, "NoAddressFree",
+		fmt.Sprintf("no %s address is free: add addresses to pool %q, or another pool to the class", strings.Join(full, " and no "), pool))
+}
+
+func condition(kind string, holds bool, reason, message string) metav1.Condition {
+	status := metav1.ConditionFalse
+	if holds {
+		status = metav1.ConditionTrue
+	}
+	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message}
+}
+
+// countServices counts the Services that have an address, by class.
+func (w *statusWriter) countServices() map[string]int32 {
+	counts := map[string]int32{}
+	for _, svc := range w.services.list() {
+		if !isServed(svc) || len(svc.Status.LoadBalancer.Ingress) == 0 {
+			continue
+		}
+		if class, err := w.objects.classOf(svc); err == nil {
+			counts[class.Name]++
+		}
+	}
+	return counts
+}
+
+func (w *statusWriter) writeClass(ctx context.Context, class *v1alpha1.LoadBalancerClass, services int32) error {
+	want := class.DeepCopy()
+	want.Status.Services = services
+	ready := condition(v1alpha1.ConditionReady, true, "PoolsFound", "the class can serve Services")
+	if problem := w.classProblem(class); problem != "" {
+		ready = condition(v1alpha1.ConditionReady, false, "Invalid", problem)
+	}
+	ready.ObservedGeneration = class.Generation
+	meta.SetStatusCondition(&want.Status.Conditions, ready)
+	if apiequality.Semantic.DeepEqual(want.Status, class.Status) {
+		return nil
+	}
+	w.tell(want, class.Status.Conditions, want.Status.Conditions)
+	_, err := w.api.Classes.UpdateStatus(ctx, want, metav1.UpdateOptions{})
+	return ignoreRace(err)
+}
+
+// classProblem says what keeps a class from serving Services; "" for nothing.
+func (w *statusWriter) classProblem(class *v1alpha1.LoadBalancerClass) string {
+	if class.Spec.Default && w.objects.defaultClass() == nil {
+		return "spec.default is true on more than one LoadBalancerClass, so none is the default: leave it on one"
+	}
+	for i, name := range class.Spec.Pools {
+		if _, ok := w.objects.pools.Get(name); !ok {
+			return fmt.Sprintf("spec.pools[%d] is %q, but there is no such AddressPool: create it or take it off the list", i, name)
+		}
+	}
+	return ""
+}
+
+// tell writes an Event for each condition that has turned bad or good again.
+func (w *statusWriter) tell(obj runtime.Object, before, after []metav1.Condition) {
+	for _, c := range after {
+		old := meta.FindStatusCondition(before, c.Type)
+		good := c.Status == metav1.ConditionTrue
+		if c.Type == v1alpha1.ConditionExhausted {
+			good = !good
+		}
+		switch {
+		case !good && (old == nil || old.Status != c.Status || old.Message != c.Message):
+			w.recorder.Event(obj, corev1.EventTypeWarning, c.Reason, c.Message)
+		case good && old != nil && old.Status != c.Status:
+			w.recorder.Event(obj, corev1.EventTypeNormal, c.Reason, c.Message)
+		}
+	}
+}
+
+// ignoreRace takes away the errors of an object that has changed or gone since
+// it was read: the informer brings it back, and with it the next round.
+func ignoreRace(err error) error {
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("writing status: %w", err)
+	}
+	return nil
+}
