@@ -14,7 +14,8 @@ SHELL       := /bin/bash
 
 MODULE   := github.com/bm-ccm/bm-ccm
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS  := -X main.version=$(VERSION)
+COMMIT   ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS  := -X k8s.io/component-base/version.gitVersion=$(VERSION) -X k8s.io/component-base/version.gitCommit=$(COMMIT)
 
 # The tools are pinned; the version is in the file's name, so that an upgrade
 # is a new file and not a stale one.
@@ -77,10 +78,11 @@ generate: $(CONTROLLER_GEN) ## CRDs, deepcopy functions and docs/reference from 
 	$(call say,generate)
 	$(CONTROLLER_GEN) object:headerFile=hack/licence.txt paths=./pkg/api/v1alpha1
 	$(CONTROLLER_GEN) crd:headerFile=hack/licence.yaml.txt paths=./pkg/api/v1alpha1 output:crd:dir=deploy/crds
+	cat deploy/crds/*.yaml > deploy/manifests/crds.yaml
 	go run ./hack/apidoc -types pkg/api/v1alpha1 -out docs/reference/api.md
 
 # What `make generate` writes.
-GENERATED := deploy/crds docs/reference pkg/api/v1alpha1/zz_generated.deepcopy.go
+GENERATED := deploy/crds deploy/manifests/crds.yaml docs/reference pkg/api/v1alpha1/zz_generated.deepcopy.go
 
 .PHONY: generate-check
 generate-check: ## fails if `make generate` changes a file (1 min / 5 s)
@@ -106,7 +108,7 @@ bench-alloc: deps build ## 2000 Services from created to addressed, against the 
 	$(call say,bench-alloc)
 	@mkdir -p build/bin build/bench
 	go -C conformance build -o ../build/bin/bench-alloc ./bench/alloc
-	build/bin/bench-alloc -out build/bench/alloc.json
+	build/bin/bench-alloc -out build/bench -bm-ccm build/bin/bm-ccm
 
 .PHONY: deps
 deps: ## Debian packages that the lab needs, if root and missing (2 min / 0 s)
