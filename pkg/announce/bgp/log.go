@@ -1,0 +1,97 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+
+	"github.com/go-logr/logr"
+)
+
+// logHandler passes what gobgp logs on to the program's logger: errors as
+// errors, what happens to sessions at V(2), the rest at V(4). It also hands the
+// reasons for failed connection attempts to hint, because gobgp tells them
+// nowhere else.
+type logHandler struct {
+	log   logr.Logger
+	hint  func(router netip.Addr, text string)
+	key   string
+	attrs []any
+}
+
+const (
+	infoLevel  = 2
+	debugLevel = 4
+)
+
+func (h *logHandler) Enabled(context.Context, slog.Level) bool {
+	// Failed connection attempts are logged at debug level.
+	return true
+}
+
+func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
+	h.takeHint(r)
+	level := infoLevel
+	if r.Level < slog.LevelInfo {
+		level = debugLevel
+	}
+	isError := r.Level >= slog.LevelError
+	if !isError && !h.log.V(level).Enabled() {
+		return nil
+	}
+	values := h.attrs[:len(h.attrs):len(h.attrs)]
+	r.Attrs(func(a slog.Attr) bool {
+		values = append(values, a.Key, a.Value.String())
+		return true
+	})
+	if isError {
+		h.log.Error(nil, r.Message, values...)
+		return nil
+	}
+	h.log.V(level).Info(r.Message, values...)
+	return nil
+}
+
+// The records that tell why a session does not come up, and the attribute that
+// holds the reason. TestRefusedConnection and TestShutdownText fail if a new
+// gobgp words them differently.
+var hintAttributes = map[string]string{
+	"failed to connect":     "Error",
+	"received notification": "Communicated-Reason",
+}
+
+func (h *logHandler) takeHint(r slog.Record) {
+	key, ok := hintAttributes[r.Message]
+	if !ok {
+		return
+	}
+	router, err := netip.ParseAddr(h.key)
+	if err != nil {
+		return
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == key && a.Value.String() != "" {
+			h.hint(router, a.Value.String())
+			return false
+		}
+		return true
+	})
+}
+
+func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	n := *h
+	n.attrs = h.attrs[:len(h.attrs):len(h.attrs)]
+	for _, a := range attrs {
+		if a.Key == "Key" {
+			n.key = a.Value.String()
+		}
+		n.attrs = append(n.attrs, a.Key, a.Value.String())
+	}
+	return &n
+}
+
+// WithGroup ignores groups: gobgp makes none.
+func (h *logHandler) WithGroup(string) slog.Handler { return h }

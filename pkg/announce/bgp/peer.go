@@ -1,0 +1,303 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/osrg/gobgp/v4/api"
+	"github.com/osrg/gobgp/v4/pkg/apiutil"
+	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+)
+
+const (
+	// connectRetry is how long to wait between attempts to connect, in seconds
+	// (RFC 4271 section 10). gobgp's default of 120 s would leave a node
+	// without routes for two minutes after its router came back.
+	connectRetry = 5
+	// restartTime is how long a router may keep our routes after the session
+	// broke without a notification, in seconds (RFC 4724). It must outlast the
+	// replacement of an agent's pod.
+	restartTime = 120
+	// deferralTime is how long a (re)starting Speaker waits for the
+	// end-of-RIB markers of its routers before it sends its routes, in seconds.
+	// Nothing that they send is used, so there is no point in more; 0 would mean
+	// gobgp's default of 360 s.
+	deferralTime = 1
+	// stable is how long a session must have lasted to be tried again at once
+	// after it broke. A shorter one waits gobgp's 5 s, so that a router that
+	// ends each session is not hammered.
+	stable = 10 * time.Second
+)
+
+// peer is a Peer with what is known of its session.
+type peer struct {
+	Peer
+	source netip.Addr // local address of the session; invalid until it is known
+	state  State
+	since  time.Time
+	reason string // why the session is down, in gobgp's words
+	hint   string // what the log said about it
+	// noIPv4 is set when the session runs over IPv6 and the router cannot take
+	// IPv4 routes with an IPv6 next hop (RFC 8950).
+	noIPv4 bool
+	// problem says why there is no session to try at all.
+	problem string
+}
+
+// addPeer gives a peer to gobgp and tells whether that worked; if not, the
+// reason is kept for Sessions.
+func (s *Speaker) addPeer(ctx context.Context, p *peer) bool {
+	if other, taken := s.byAddr[p.Address]; taken {
+		p.problem = fmt.Sprintf("BGPPeer %q has the address %s too: delete one of the two", other.Name, p.Address)
+		return false
+	}
+	source, err := sourceFor(p.Address, s.nodes)
+	if err != nil {
+		p.problem = err.Error() + ": check spec.address of BGPPeer " + p.Name + " and the routes of this node"
+		return false
+	}
+	p.source = source
+	s.byAddr[p.Address] = p
+	// The policy must know the peer before the first route goes out to it.
+	err = s.applyPolicy(ctx, s.subsetsInUse(nil))
+	if err == nil {
+		err = s.bgp.AddPeer(ctx, &api.AddPeerRequest{Peer: p.config()})
+	}
+	if err != nil {
+		delete(s.byAddr, p.Address)
+		p.source = netip.Addr{}
+		p.problem = fmt.Sprintf("setting up the session failed: %v", err)
+		return false
+	}
+	p.problem = ""
+	return true
+}
+
+func (s *Speaker) deletePeer(ctx context.Context, p *peer) {
+	if s.byAddr[p.Address] != p {
+		return
+	}
+	delete(s.byAddr, p.Address)
+	if err := s.bgp.DeletePeer(ctx, &api.DeletePeerRequest{Address: p.Address.String()}); err != nil {
+		s.log.Error(err, "Could not remove a BGP peer", "peer", p.Name)
+	}
+}
+
+// config is the peer as gobgp wants it.
+func (p *peer) config() *api.Peer {
+	hold := uint64(p.HoldTime / time.Second)
+	return &api.Peer{
+		Conf: &api.PeerConf{
+			NeighborAddress: p.Address.String(), PeerAsn: p.PeerASN, LocalAsn: p.LocalASN,
+		},
+		Transport: &api.Transport{LocalAddress: p.source.String(), RemotePort: uint32(p.Port)},
+		Timers: &api.Timers{Config: &api.TimersConfig{
+			HoldTime: hold, KeepaliveInterval: max(hold/3, 1), ConnectRetry: connectRetry,
+		}},
+		EbgpMultihop: &api.EbgpMultihop{Enabled: p.Multihop > 0, MultihopTtl: uint32(p.Multihop)},
+		// LocalRestarting makes gobgp set the forwarding bits (RFC 4724 section
+		// 3), which are true at all times: kube-proxy forwards without us.
+		// Without them a router drops what it kept when the session is back.
+		GracefulRestart: &api.GracefulRestart{
+			Enabled: true, RestartTime: restartTime, DeferralTime: deferralTime, LocalRestarting: true,
+		},
+		AfiSafis: []*api.AfiSafi{
+			afiSafi(api.Family_AFI_IP), afiSafi(api.Family_AFI_IP6),
+		},
+	}
+}
+
+func afiSafi(afi api.Family_Afi) *api.AfiSafi {
+	return &api.AfiSafi{
+		Config:            &api.AfiSafiConfig{Family: family(afi), Enabled: true},
+		MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},
+	}
+}
+
+func family(afi api.Family_Afi) *api.Family {
+	return &api.Family{Afi: afi, Safi: api.Family_SAFI_UNICAST}
+}
+
+var states = map[bgp.FSMState]State{
+	bgp.BGP_FSM_IDLE: Idle, bgp.BGP_FSM_CONNECT: Active, bgp.BGP_FSM_ACTIVE: Active,
+	bgp.BGP_FSM_OPENSENT: OpenSent, bgp.BGP_FSM_OPENCONFIRM: OpenConfirm, bgp.BGP_FSM_ESTABLISHED: Established,
+}
+
+// peerEvent takes note of a change of a session. gobgp calls it from a
+// goroutine of its own, so that it may call gobgp.
+func (s *Speaker) peerEvent(e *apiutil.WatchEventMessage_PeerEvent, at time.Time) {
+	if e.Type != apiutil.PEER_EVENT_STATE {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.byAddr[e.Peer.Conf.NeighborAddress]
+	if !ok || s.closed {
+		return
+	}
+	state := states[e.Peer.State.SessionState]
+	was := p.state
+	p.state = state
+	switch {
+	case state == Established:
+		s.established(p, e.Peer.State.RemoteCap, at)
+	case was == Established:
+		s.lost(p, at)
+	}
+	if text := e.Peer.State.DisconnectMessage; state == Idle && telling(e.Peer.State.DisconnectReason) {
+		p.reason = text
+	}
+	s.notify()
+}
+
+// telling is false for the ends of sessions that we brought about ourselves.
+func telling(r api.PeerState_DisconnectReason) bool {
+	return r != api.PeerState_DISCONNECT_REASON_UNSPECIFIED && r != api.PeerState_DISCONNECT_REASON_DECONFIGURED
+}
+
+func (s *Speaker) established(p *peer, remote []bgp.ParameterCapabilityInterface, at time.Time) {
+	p.since, p.reason, p.hint = at, "", ""
+	noIPv4 := p.Address.Is6() && !takesIPv4OverIPv6(remote)
+	if noIPv4 == p.noIPv4 {
+		return
+	}
+	p.noIPv4 = noIPv4
+	if err := s.resend(context.Background()); err != nil {
+		s.log.Error(err, "Could not change the next hop of IPv4 routes", "peer", p.Name)
+	}
+}
+
+// takesIPv4OverIPv6 looks for the extended next hop capability (RFC 8950).
+func takesIPv4OverIPv6(remote []bgp.ParameterCapabilityInterface) bool {
+	for _, c := range remote {
+		e, ok := c.(*bgp.CapExtendedNexthop)
+		if ok && slices.ContainsFunc(e.Tuples, func(t *bgp.CapExtendedNexthopTuple) bool {
+			return t.NLRIAFI == bgp.AFI_IP && t.NLRISAFI == bgp.SAFI_UNICAST && t.NexthopAFI == bgp.AFI_IP6
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// lost starts a session anew that had been up for a while. A new one connects
+// within 2 s, where gobgp would sit in Idle for 5 s first, and it sets the
+// forwarding bits again, which gobgp does for the first OPEN only.
+func (s *Speaker) lost(p *peer, at time.Time) {
+	lasted := at.Sub(p.since)
+	p.since = at
+	if lasted < stable {
+		return
+	}
+	ctx := context.Background()
+	s.deletePeer(ctx, p)
+	if !s.addPeer(ctx, p) {
+		s.retryLater(ctx)
+	}
+}
+
+// takeHint keeps what the log says about failed attempts to connect.
+func (s *Speaker) takeHint(router netip.Addr, text string) {
+	// gobgp logs while it holds its own locks, and waits for them while we hold
+	// ours: do not make it wait here.
+	go func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if p, ok := s.byAddr[router]; ok && p.state != Established && p.hint != text {
+			p.hint = text
+			s.notify()
+		}
+	}()
+}
+
+// message says what is wrong with a session and what to do.
+func (s *Speaker) message(p *peer) string {
+	switch {
+	case p.problem != "":
+		return p.problem
+	case p.state == Established:
+		return s.shortcoming(p)
+	case p.reason != "":
+		return explainReason(p, p.reason, p.hint)
+	case p.hint != "":
+		return explainConnect(p, p.hint)
+	}
+	return Connecting
+}
+
+// shortcoming names routes that an established session cannot carry.
+func (s *Speaker) shortcoming(p *peer) string {
+	for prefix := range s.routes {
+		if s.carries(p, prefix.Addr()) {
+			continue
+		}
+		if prefix.Addr().Is4() {
+			return fmt.Sprintf("IPv4 routes are not announced over this IPv6 session: turn on extended next hop (RFC 8950) on the router %s, or give the node an IPv4 InternalIP", p.Address)
+		}
+		return "IPv6 routes are not announced over this IPv4 session: the node has no IPv6 InternalIP to be their next hop; give it one, or add a BGPPeer with the router's IPv6 address"
+	}
+	return ""
+}
+
+// explainReason turns gobgp's reason for the end of a session into advice.
+func explainReason(p *peer, reason, hint string) string {
+	peer := fmt.Sprintf("BGPPeer %q", p.Name)
+	switch {
+	case strings.HasPrefix(reason, "notification-received") && strings.Contains(reason, "bad peer as"):
+		return fmt.Sprintf("router refused: OPEN Message Error/Bad Peer AS: it expects another AS than %d of this node; check spec.localASN of %s and the router's remote-as", p.LocalASN, peer)
+	case reason == "bad-peer-as":
+		return fmt.Sprintf("the router's AS is not %d: check spec.peerASN of %s", p.PeerASN, peer)
+	case strings.HasPrefix(reason, "notification-received"):
+		text := "router ended the session: " + strings.TrimPrefix(reason, "notification-received ")
+		if hint != "" {
+			text += fmt.Sprintf(" (%s)", hint)
+		}
+		return text
+	case strings.Contains(reason, "hold-timer-expired"), strings.Contains(reason, "hold timer expired"):
+		return fmt.Sprintf("hold timer expired: nothing was heard from %s for %s", p.Address, p.HoldTime)
+	case reason == "read-failed" && hint == "":
+		return fmt.Sprintf("the router closed the connection without a word: is %s (this node) configured as its neighbor, within the hops allowed?", p.source)
+	case hint != "":
+		return explainConnect(p, hint)
+	}
+	return "session ended: " + reason
+}
+
+// explainConnect turns the error of an attempt to connect into advice.
+func explainConnect(p *peer, text string) string {
+	where := netip.AddrPortFrom(p.Address, p.Port)
+	switch {
+	case strings.Contains(text, "connection refused"):
+		return fmt.Sprintf("connection refused by %s: is BGP running there, on this port, and allowed from %s?", where, p.source)
+	case strings.Contains(text, "timeout"):
+		return fmt.Sprintf("no answer from %s: check spec.address of BGPPeer %q, the network between, and firewalls for TCP port %d", where, p.Name, p.Port)
+	case strings.Contains(text, "no route to host"), strings.Contains(text, "network is unreachable"):
+		return fmt.Sprintf("%s cannot be reached: check spec.address of BGPPeer %q and the routes of this node", where, p.Name)
+	}
+	return "connecting failed: " + text
+}
+
+// resend applies the policy and sends all routes again through it.
+func (s *Speaker) resend(ctx context.Context) error {
+	if err := s.applyPolicy(ctx, s.subsetsInUse(nil)); err != nil {
+		return err
+	}
+	var errs []error
+	for addr := range s.byAddr {
+		err := s.bgp.ResetPeer(ctx, &api.ResetPeerRequest{
+			Address: addr.String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT,
+		})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("sending the routes to %s again: %w", addr, err))
+		}
+	}
+	return errors.Join(errs...)
+}
