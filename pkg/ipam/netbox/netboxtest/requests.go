@@ -52,7 +52,7 @@ func (l *requestLog) add(r *http.Request, body []byte, status int, start time.Ti
 	l.total++
 	l.counts[kindOf(r)]++
 	if e.Chunked {
-		l.violations = append(l.violations, "chunked body of "+r.Method+" "+r.URL.Path+": NetBox behind bare gunicorn reads it as empty")
+		l.noteViolation("chunked body of " + r.Method + " " + r.URL.Path + ": NetBox behind bare gunicorn reads it as empty")
 	}
 	if len(l.list) >= 2*maxRequests {
 		l.list = slices.Clone(l.list[maxRequests:])
@@ -74,7 +74,15 @@ func kindOf(r *http.Request) string {
 func (l *requestLog) violation(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.violations = append(l.violations, text)
+	l.noteViolation(text)
+}
+
+// noteViolation keeps the first ones, which tell as much as all. The lock is
+// held.
+func (l *requestLog) noteViolation(text string) {
+	if len(l.violations) < 1000 {
+		l.violations = append(l.violations, text)
+	}
 }
 
 // Requests returns the API requests so far, oldest first, the last 10000 at

@@ -92,6 +92,9 @@ func (s *Server) index(t *table, o *object) {
 	}
 	if t.m == ipAddress {
 		s.space.add(o.num("vrf"), o.prefix("address").Addr(), o.id)
+		if in := o.num("nat_inside"); in != 0 {
+			s.natOutside[in] = append(s.natOutside[in], o.id)
+		}
 	}
 }
 
@@ -109,6 +112,9 @@ func (s *Server) unindex(t *table, o *object) {
 	}
 	if t.m == ipAddress {
 		s.space.remove(o.num("vrf"), o.prefix("address").Addr(), o.id)
+		if in := o.num("nat_inside"); in != 0 {
+			s.natOutside[in] = slices.DeleteFunc(s.natOutside[in], func(id int64) bool { return id == o.id })
+		}
 	}
 }
 

@@ -39,7 +39,7 @@ func parseVersion(s string) (version, error) {
 		s = Versions[len(Versions)-1]
 	}
 	for _, known := range Versions {
-		if strings.HasPrefix(known, s+".") {
+		if strings.Count(s, ".") == 1 && strings.HasPrefix(known, s+".") {
 			s = known
 		}
 	}
