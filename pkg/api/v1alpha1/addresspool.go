@@ -41,15 +41,16 @@ type AddressPoolSpec struct {
 	NetBox *NetBoxSource `json:"netbox,omitempty"`
 
 	// addresses lists the pool's addresses here: CIDRs ("192.0.2.0/28") and
-	// ranges with both ends included ("192.0.2.10-192.0.2.20"). The first and
-	// the last address of an IPv4 CIDR are used too.
+	// ranges with both ends included ("192.0.2.10-192.0.2.20"). One address is
+	// a CIDR too ("192.0.2.1/32"). The first and the last address of an IPv4
+	// CIDR are used like the others.
 	//
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:MaxLength=91
-	// +kubebuilder:validation:XValidation:rule="self.all(a, isCIDR(a) || (a.split('-').size() == 2 && a.split('-').all(e, isIP(e)) && ip(a.split('-')[0]).family() == ip(a.split('-')[1]).family()))",message="addresses must be CIDRs (192.0.2.0/28, 2001:db8::/120) or ranges (192.0.2.10-192.0.2.20) of one IP family"
+	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self) ? cidr(self) == cidr(self).masked() : self.split('-').size() == 2 && self.split('-').all(e, isIP(e)) && ip(self.split('-')[0]).family() == ip(self.split('-')[1]).family()",message="must be a CIDR without host bits (192.0.2.0/28, 2001:db8::/120, one address: 192.0.2.1/32) or a range of one IP family (192.0.2.10-192.0.2.20)"
 	Addresses []string `json:"addresses,omitempty"`
 
 	// autoAssign lets Services that ask for no pool take addresses from here.
@@ -64,6 +65,7 @@ type AddressPoolSpec struct {
 	// labels. Without it every namespace may use the pool.
 	//
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && size(e.values) > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0))",message="matchExpressions: operator must be In or NotIn with values, or Exists or DoesNotExist without"
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 }
 
@@ -86,7 +88,7 @@ type NetBoxPrefix struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=43
-	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).masked() == cidr(self)",message="prefix must be a CIDR without host bits, as it stands in NetBox, for example 203.0.113.0/24"
+	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).masked() == cidr(self)",message="must be a CIDR without host bits, as it stands in NetBox, for example 203.0.113.0/24"
 	Prefix string `json:"prefix"`
 
 	// vrf is the name of the VRF in NetBox that the prefix is in. Without it

@@ -33,7 +33,7 @@ type BGPPeerSpec struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=39
-	// +kubebuilder:validation:XValidation:rule="isIP(self) && !ip(self).isUnspecified() && !ip(self).isLinkLocalUnicast()",message="address must be the router's IPv4 or IPv6 address, for example 192.0.2.1; link-local addresses do not work here"
+	// +kubebuilder:validation:XValidation:rule="isIP(self) && (ip(self).isGlobalUnicast() || ip(self).isLoopback())",message="must be the router's IPv4 or IPv6 address, for example 192.0.2.1; host names, link-local and multicast addresses do not work here"
 	Address string `json:"address"`
 
 	// port is the router's TCP port.
@@ -81,6 +81,7 @@ type BGPPeerSpec struct {
 	// every node opens one.
 	//
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && size(e.values) > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0))",message="matchExpressions: operator must be In or NotIn with values, or Exists or DoesNotExist without"
 	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
 }
 
