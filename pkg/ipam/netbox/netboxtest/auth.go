@@ -239,12 +239,6 @@ func (s *Server) may(q *request, m *model, action string) (func(*object) bool, *
 // AddToken adds a token, its user and its permissions, or changes the token
 // with this key.
 func (s *Server) AddToken(t Token) error {
-	if t.Key == "" {
-		return errors.New("a token without a key")
-	}
-	if strings.HasPrefix(t.Key, tokenPrefix) && !s.version.v2Tokens() {
-		return fmt.Errorf("token of user %q: NetBox %s has no tokens of version 2 (%s...)", t.User, s.version, tokenPrefix)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x := &tx{s: s, user: "seed"}
@@ -256,6 +250,12 @@ func (s *Server) AddToken(t Token) error {
 }
 
 func (s *Server) addToken(x *tx, t Token) error {
+	if t.Key == "" {
+		return errors.New("a token without a key")
+	}
+	if strings.HasPrefix(t.Key, tokenPrefix) && !s.version.v2Tokens() {
+		return fmt.Errorf("NetBox %s has no tokens of version 2 (%s...)", s.version, tokenPrefix)
+	}
 	u, err := s.ensureUser(x, cmp.Or(t.User, "admin"), t.Superuser)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@
 package netboxtest
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,14 +34,40 @@ type Request struct {
 
 // requestLog keeps the last requests and counts all.
 type requestLog struct {
-	mu         sync.Mutex
-	list       []Request
+	mu   sync.Mutex
+	list []Request
+	// pending are the requests that are not answered yet, by a number.
+	pending    map[int]string
+	last       int
 	counts     map[string]int // "POST /api/ipam/prefixes/1/available-ips/" to number
 	total      int
 	violations []string
 }
 
-func (l *requestLog) init() { l.counts = map[string]int{} }
+func (l *requestLog) init() { l.counts, l.pending = map[string]int{}, map[int]string{} }
+
+// begin notes that a request is being handled; call what it returns when it
+// no longer is.
+func (l *requestLog) begin(r *http.Request) (end func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last++
+	n := l.last
+	l.pending[n] = r.Method + " " + r.URL.RequestURI()
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.pending, n)
+	}
+}
+
+// Pending returns the API requests that are being handled, hanging ones
+// included, as "GET /api/status/".
+func (s *Server) Pending() []string {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return slices.Sorted(maps.Values(s.log.pending))
+}
 
 func (l *requestLog) add(r *http.Request, body []byte, status int, start time.Time) {
 	e := Request{

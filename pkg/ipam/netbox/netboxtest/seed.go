@@ -138,9 +138,6 @@ type seeder struct {
 
 func (w *seeder) all(seed *Seed) error {
 	for _, t := range seed.Tokens {
-		if strings.HasPrefix(t.Key, tokenPrefix) && !w.s.version.v2Tokens() {
-			return fmt.Errorf("token of user %q: NetBox %s has no tokens of version 2 (%s...)", t.User, w.s.version, tokenPrefix)
-		}
 		if err := w.s.addToken(w.x, t); err != nil {
 			return fmt.Errorf("token of user %q: %w", t.User, err)
 		}

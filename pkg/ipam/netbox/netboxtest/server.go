@@ -162,6 +162,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the client went away
 	}
+	defer s.log.begin(r)()
 	f := s.faults.take(r)
 	rec := &recorder{w: w}
 	defer func() { s.log.add(r, body, rec.status, start) }()

@@ -137,7 +137,11 @@ func (s *Server) remove(x *tx, m *model, o *object) (dependents []string) {
 // unref handles one field that may refer to a row that goes.
 func (s *Server) unref(x *tx, m *model, f *field, id int64) (dependents []string) {
 	t := s.tables[m]
-	for _, rid := range slices.Clone(t.ids) {
+	referrers := t.ids
+	if m == ipAddress && f.name == "nat_inside" {
+		referrers = s.natOutside[id] // spares every release a look at every address
+	}
+	for _, rid := range slices.Clone(referrers) {
 		r := t.rows[rid]
 		switch {
 		case r == nil || r.num(f.name) != id:

@@ -66,7 +66,7 @@ Flags:
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := run(ctx, os.Args[1:], os.Stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
@@ -81,7 +81,7 @@ type config struct {
 	buffered                         bool
 }
 
-func parse(args []string, stdout, stderr io.Writer) (config, error) {
+func parse(args []string, stdout io.Writer) (config, error) {
 	var c config
 	fs := flag.NewFlagSet("netboxtest", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -109,8 +109,8 @@ func parse(args []string, stdout, stderr io.Writer) (config, error) {
 	return c, nil
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	c, err := parse(args, stdout, stderr)
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	c, err := parse(args, stdout)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func serve(ctx context.Context, c config, nb *netboxtest.Server, stdout io.Write
 	stopping, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := srv.Shutdown(stopping); err != nil {
-		return errors.Join(srv.Close())
+		return srv.Close()
 	}
 	return nil
 }
