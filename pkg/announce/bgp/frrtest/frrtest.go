@@ -1,0 +1,326 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package frrtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	daemons = "/usr/lib/frr"
+	// frrUser and its group are what FRR's packages make; FRR takes no other.
+	frrUser = "frr"
+	// insideEnv marks the test process that is in its own namespace.
+	insideEnv = "BM_CCM_FRRTEST_INSIDE"
+	// requireEnv turns skipped tests into failed ones.
+	requireEnv = "BM_CCM_REQUIRE_ROOT"
+)
+
+// Main runs the tests of a package in a network namespace of their own, or as
+// they are where that is not possible; tests that need one then skip. Call it
+// from TestMain.
+func Main(m *testing.M) {
+	if missing() != "" || os.Getenv(insideEnv) != "" {
+		os.Exit(m.Run())
+	}
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "frrtest: finding the test binary:", err)
+		os.Exit(1)
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "frrtest: tests in their own network namespace:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// missing says what the machine lacks.
+func missing() string {
+	if os.Geteuid() != 0 {
+		return "this test makes network namespaces: run it as root"
+	}
+	for _, f := range []string{daemons + "/bgpd", daemons + "/zebra", "/usr/bin/vtysh"} {
+		if _, err := os.Stat(f); err != nil {
+			return "this test needs FRR: apt-get install frr"
+		}
+	}
+	for _, f := range []string{"ip", "nsenter"} {
+		if _, err := exec.LookPath(f); err != nil {
+			return "this test needs the command " + f + ": apt-get install iproute2 util-linux"
+		}
+	}
+	return ""
+}
+
+// Need skips the test on a machine without root or FRR; with
+// BM_CCM_REQUIRE_ROOT=1 it fails instead.
+func Need(t testing.TB) {
+	t.Helper()
+	why := missing()
+	if why == "" && os.Getenv(insideEnv) == "" {
+		why = "this test package does not call frrtest.Main"
+	}
+	switch {
+	case why == "":
+	case os.Getenv(requireEnv) == "1":
+		t.Fatal(why)
+	default:
+		t.Skip(why)
+	}
+}
+
+// Router is an FRR with bgpd and zebra, one hop away.
+type Router struct {
+	// Local4 and Local6 are the addresses on our side of the link, Addr4 and
+	// Addr6 those of the router.
+	Local4, Local6, Addr4, Addr6 netip.Addr
+	// Link is the name of the interface on our side.
+	Link string
+
+	t     testing.TB
+	dir   string
+	holds *exec.Cmd // keeps the namespace
+	bgpd  *exec.Cmd
+}
+
+// ASN is the autonomous system number of every Router.
+const ASN = 64512
+
+// New starts router number n (1 to 250, different within a test) with the given
+// lines in its "router bgp" section; "{4}" and "{6}" in them stand for our
+// addresses.
+func New(t testing.TB, n int, lines ...string) *Router {
+	t.Helper()
+	Need(t)
+	addr := func(format string) netip.Addr { return netip.MustParseAddr(fmt.Sprintf(format, n)) }
+	r := &Router{
+		Local4: addr("10.9.%d.1"), Addr4: addr("10.9.%d.2"),
+		Local6: addr("fd09:%d::1"), Addr6: addr("fd09:%d::2"),
+		Link: fmt.Sprintf("to-r%d", n), t: t,
+	}
+	// The paths of FRR's sockets must be short.
+	dir, err := os.MkdirTemp("", "frr")
+	r.must(err)
+	r.dir = dir
+	r.run("chown", frrUser+":"+frrUser, dir)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	r.connect(n)
+	r.start(fmt.Sprintf("10.255.0.%d", n), lines)
+	return r
+}
+
+func (r *Router) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *Router) run(name string, args ...string) string {
+	r.t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// Exec runs a command in the router's namespace.
+func (r *Router) Exec(args ...string) string {
+	r.t.Helper()
+	return r.run("nsenter", append([]string{"-t", r.pid(), "-n"}, args...)...)
+}
+
+// Command prepares a command in the router's namespace, which dies with the
+// test.
+func (r *Router) Command(args ...string) *exec.Cmd {
+	cmd := exec.Command("nsenter", append([]string{"-t", r.pid(), "-n"}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+func (r *Router) pid() string { return strconv.Itoa(r.holds.Process.Pid) }
+
+// connect makes the router's namespace and the link to it.
+func (r *Router) connect(n int) {
+	r.t.Helper()
+	r.holds = exec.Command("sleep", "600")
+	r.holds.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	r.must(r.holds.Start())
+	r.t.Cleanup(func() { stop(r.holds) })
+	far := fmt.Sprintf("r%d", n)
+	r.run("ip", "link", "set", "lo", "up")
+	r.run("ip", "link", "add", r.Link, "type", "veth", "peer", "name", far, "netns", r.pid())
+	r.t.Cleanup(func() { _ = exec.Command("ip", "link", "del", r.Link).Run() })
+	r.run("ip", "addr", "add", r.Local4.String()+"/24", "dev", r.Link)
+	r.run("ip", "addr", "add", r.Local6.String()+"/64", "dev", r.Link, "nodad")
+	r.run("ip", "link", "set", r.Link, "up")
+	r.Exec("ip", "link", "set", "lo", "up")
+	r.Exec("ip", "addr", "add", r.Addr4.String()+"/24", "dev", far)
+	r.Exec("ip", "addr", "add", r.Addr6.String()+"/64", "dev", far, "nodad")
+	r.Exec("ip", "link", "set", far, "up")
+}
+
+func (r *Router) start(id string, lines []string) {
+	r.t.Helper()
+	replace := strings.NewReplacer("{4}", r.Local4.String(), "{6}", r.Local6.String())
+	conf := fmt.Sprintf("log file %s/log debugging\nrouter bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n %s\n",
+		r.dir, ASN, id, replace.Replace(strings.Join(lines, "\n ")))
+	r.must(os.WriteFile(filepath.Join(r.dir, "bgpd.conf"), []byte(conf), 0o644))
+	r.must(os.WriteFile(filepath.Join(r.dir, "zebra.conf"), nil, 0o644))
+	r.daemon("zebra")
+	r.Eventually(10*time.Second, "zebra's socket", func() bool { return exists(filepath.Join(r.dir, "zapi")) })
+	r.bgpd = r.daemon("bgpd")
+	r.Eventually(10*time.Second, "bgpd", func() bool {
+		out, err := r.vtysh("show bgp summary json")
+		return err == nil && len(out) > 0
+	})
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func (r *Router) daemon(name string) *exec.Cmd {
+	r.t.Helper()
+	args := []string{"-t", r.pid(), "-n", filepath.Join(daemons, name), "-u", frrUser, "-g", frrUser,
+		"--vty_socket", r.dir, "-z", filepath.Join(r.dir, "zapi"), "-i", filepath.Join(r.dir, name+".pid"),
+		"-f", filepath.Join(r.dir, name+".conf"), "-P", "0"}
+	cmd := exec.Command("nsenter", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	log, err := os.OpenFile(filepath.Join(r.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	r.must(err)
+	defer log.Close() //nolint:errcheck // the daemon has its own descriptor
+	cmd.Stdout, cmd.Stderr = log, log
+	r.must(cmd.Start())
+	r.t.Cleanup(func() { stop(cmd) })
+	return cmd
+}
+
+func stop(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// StopBGP kills bgpd.
+func (r *Router) StopBGP() { stop(r.bgpd) }
+
+// StartBGP starts bgpd again with the same configuration.
+func (r *Router) StartBGP() {
+	r.t.Helper()
+	r.bgpd = r.daemon("bgpd")
+}
+
+func (r *Router) vtysh(command string) ([]byte, error) {
+	return exec.Command("vtysh", "--vty_socket", r.dir, "-c", command).Output()
+}
+
+// Vtysh runs one command of FRR's shell.
+func (r *Router) Vtysh(command string) string {
+	r.t.Helper()
+	out, err := r.vtysh(command)
+	if err != nil {
+		r.t.Fatalf("vtysh -c %q: %v\n%s", command, err, out)
+	}
+	return string(out)
+}
+
+// Configure runs configuration commands.
+func (r *Router) Configure(lines ...string) {
+	r.t.Helper()
+	args := []string{"--vty_socket", r.dir, "-c", "configure terminal"}
+	for _, l := range lines {
+		args = append(args, "-c", l)
+	}
+	r.run("vtysh", args...)
+}
+
+// Eventually waits until ok, and fails the test after the timeout.
+func (r *Router) Eventually(timeout time.Duration, what string, ok func() bool) {
+	r.t.Helper()
+	deadline := time.Now().Add(timeout)
+	for !ok() {
+		if time.Now().After(deadline) {
+			log, _ := os.ReadFile(filepath.Join(r.dir, "log"))
+			r.t.Fatalf("no %s within %s; FRR's log:\n%s", what, timeout, tail(string(log), 3000))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+// Route is a BGP route as zebra installed it in the kernel of the router.
+type Route struct {
+	Prefix   netip.Prefix
+	NextHops []netip.Addr
+	// Uptime is how long zebra has had it in this form, as FRR writes it.
+	Uptime string
+}
+
+// Routes returns the BGP routes of the router's forwarding table, by prefix.
+func (r *Router) Routes() map[netip.Prefix]Route {
+	r.t.Helper()
+	out := map[netip.Prefix]Route{}
+	for _, family := range []string{"ip", "ipv6"} {
+		var found map[string][]struct {
+			Installed bool
+			Uptime    string
+			NextHops  []struct{ IP string } `json:"nexthops"`
+		}
+		r.must(json.Unmarshal([]byte(r.Vtysh("show "+family+" route bgp json")), &found))
+		for text, entries := range found {
+			for _, e := range entries {
+				if !e.Installed {
+					continue
+				}
+				route := Route{Prefix: netip.MustParsePrefix(text), Uptime: e.Uptime}
+				for _, h := range e.NextHops {
+					if a, err := netip.ParseAddr(h.IP); err == nil {
+						route.NextHops = append(route.NextHops, a)
+					}
+				}
+				out[route.Prefix] = route
+			}
+		}
+	}
+	return out
+}
+
+// Communities returns the communities of a route in the router's BGP table, and
+// its large communities.
+func (r *Router) Communities(p netip.Prefix) (communities, large string) {
+	r.t.Helper()
+	family := "ipv4"
+	if p.Addr().Is6() {
+		family = "ipv6"
+	}
+	var found struct {
+		Paths []struct {
+			Community      struct{ String string }
+			LargeCommunity struct{ String string } `json:"largeCommunity"`
+		}
+	}
+	r.must(json.Unmarshal([]byte(r.Vtysh("show bgp "+family+" unicast "+p.String()+" json")), &found))
+	if len(found.Paths) == 0 {
+		return "", ""
+	}
+	return found.Paths[0].Community.String, found.Paths[0].LargeCommunity.String
+}
