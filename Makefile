@@ -79,7 +79,7 @@ generate: $(CONTROLLER_GEN) ## CRDs, deepcopy functions and docs/reference from 
 	$(CONTROLLER_GEN) object:headerFile=hack/licence.txt paths=./pkg/api/v1alpha1
 	$(CONTROLLER_GEN) crd:headerFile=hack/licence.yaml.txt paths=./pkg/api/v1alpha1 output:crd:dir=deploy/crds
 	cat deploy/crds/*.yaml > deploy/manifests/crds.yaml
-	go run ./hack/apidoc -types pkg/api/v1alpha1 -out docs/reference/api.md
+	go run ./hack/apidoc
 
 # What `make generate` writes.
 GENERATED := deploy/crds deploy/manifests/crds.yaml docs/reference pkg/api/v1alpha1/zz_generated.deepcopy.go

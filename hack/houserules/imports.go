@@ -31,6 +31,7 @@ var layers = []layer{
 	{"pkg/ipam", []string{"pkg/api"}},
 	{"pkg/cloud", []string{"pkg/api", "pkg/ipam"}},
 	{"cmd", []string{"pkg"}},
+	{"deploy", []string{"pkg"}}, // tests only
 	{"hack", []string{"pkg/api"}},
 	{"conformance", []string{"pkg"}},
 }

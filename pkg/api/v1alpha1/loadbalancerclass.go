@@ -40,7 +40,7 @@ type LoadBalancerClassSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.all(p, self.exists_one(q, q == p))",message="a pool is named twice: list each AddressPool once, in the order to try them"
+	// +kubebuilder:validation:XValidation:rule="self.all(p, self.exists_one(q, q == p))",message="must not name a pool twice: list each AddressPool once, in the order to try them"
 	Pools []string `json:"pools"`
 
 	// default makes this class also serve Services of type LoadBalancer that

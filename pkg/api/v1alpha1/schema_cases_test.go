@@ -99,7 +99,7 @@ var rejectedSpecs = []struct {
 		"spec.pools: Invalid value: 0: spec.pools in body should have at least 1 items",
 	}},
 	{"pool twice", "LoadBalancerClass", "spec: {pools: [a, b, a]}", []string{
-		"spec.pools: Invalid value: a pool is named twice: list each AddressPool once, in the order to try them",
+		"spec.pools: Invalid value: must not name a pool twice: list each AddressPool once, in the order to try them",
 	}},
 	{"name too long for a Service", "LoadBalancerClass", "metadata: {name: " + strings.Repeat("a", 64) + "}\nspec: {pools: [a]}", []string{
 		"<nil>: Invalid value: metadata.name must have at most 63 characters: a Service could not name the class otherwise",

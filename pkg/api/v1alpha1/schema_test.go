@@ -85,7 +85,6 @@ type schema struct {
 	structural *structuralschema.Structural
 	openapi    validation.SchemaValidator
 	rules      *cel.Validator
-	hasStatus  bool
 }
 
 func newSchema(t *testing.T, crd *apiextensions.CustomResourceDefinition) *schema {
