@@ -4,6 +4,7 @@
 package netboxtest
 
 import (
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -212,9 +213,7 @@ func (s *Server) prepare(items []any, isList bool, found []netip.Addr, lengths [
 	rows, errs, bad := make([]*object, len(items)), make([]fieldErrors, len(items)), false
 	for i, e := range items {
 		item := map[string]any{}
-		for k, v := range e.(map[string]any) {
-			item[k] = v
-		}
+		maps.Copy(item, e.(map[string]any))
 		item["address"] = netip.PrefixFrom(found[i], lengths[i]).String()
 		item["vrf"] = nil
 		if p.vrf != 0 {

@@ -5,6 +5,7 @@ package netboxtest_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -57,9 +58,7 @@ func TestUsableBounds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a := start(t, netboxtest.Options{})
 			body := obj{"prefix": tt.cidr}
-			for k, v := range tt.body {
-				body[k] = v
-			}
+			maps.Copy(body, tt.body)
 			a.create("/api/ipam/prefixes/", body)
 			for _, addr := range tt.before {
 				a.create("/api/ipam/ip-addresses/", obj{"address": addr})
@@ -264,13 +263,13 @@ func TestRacingClaims(t *testing.T) {
 }
 
 // race sends n requests at once and counts the answers.
-func race(a *api, n int, make func(i int) (method, path string, body any)) map[int]int {
+func race(a *api, n int, request func(i int) (method, path string, body any)) map[int]int {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	status := map[int]int{}
 	for i := range n {
 		wg.Go(func() {
-			method, path, body := make(i)
+			method, path, body := request(i)
 			r, err := a.try(a.t.Context(), method, path, body)
 			mu.Lock()
 			defer mu.Unlock()

@@ -45,7 +45,7 @@ func (s *Server) WriteBehindBack(data map[string]any) (int64, error) {
 		errs["address"] = "This field is required."
 	}
 	if len(errs) > 0 {
-		return 0, fmt.Errorf("writing an address: %w", errs)
+		return 0, fmt.Errorf("writing an address: %w", errs.asError())
 	}
 	x := &tx{s: s, user: "ui"}
 	if old == nil {

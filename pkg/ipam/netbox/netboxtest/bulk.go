@@ -41,9 +41,6 @@ func (s *Server) writeList(q *request, m *model) *response {
 
 // refuse answers what the double cannot write.
 func (s *Server) refuse(q *request, m *model) *response {
-	if m.readOnly {
-		return methodNotAllowed(q)
-	}
 	if m == customField && q.Method == http.MethodPost {
 		list, isList := q.body.([]any)
 		if !isList {

@@ -4,6 +4,7 @@
 package netboxtest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -26,13 +27,13 @@ func modelError(format string, args ...any) fieldErrors {
 	return fieldError("__all__", format, args...)
 }
 
-// Error makes field errors usable where seeding fails.
-func (e fieldErrors) Error() string {
+// asError makes field errors usable where seeding fails.
+func (e fieldErrors) asError() error {
 	var parts []string
 	for _, k := range slices.Sorted(maps.Keys(e)) {
 		parts = append(parts, fmt.Sprintf("%s: %v", k, e[k]))
 	}
-	return strings.Join(parts, "; ")
+	return errors.New(strings.Join(parts, "; "))
 }
 
 // decode makes the row that data asks for: a new one, or old as changed by

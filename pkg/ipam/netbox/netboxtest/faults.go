@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -230,8 +231,8 @@ func (f *activeFault) fake() *answered {
 	switch {
 	case f.HTMLBody:
 		a.header.Set("Content-Type", "text/html")
-		a.body = []byte(fmt.Sprintf("<html>\r\n<head><title>%d %s</title></head>\r\n<body>\r\n<center><h1>%d %s</h1></center>\r\n"+
-			"<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n", a.status, http.StatusText(a.status), a.status, http.StatusText(a.status)))
+		a.body = fmt.Appendf(nil, "<html>\r\n<head><title>%d %s</title></head>\r\n<body>\r\n<center><h1>%d %s</h1></center>\r\n"+
+			"<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n", a.status, http.StatusText(a.status), a.status, http.StatusText(a.status))
 	default:
 		a.header.Set("Content-Type", "application/json")
 		a.body = []byte(`{"detail":"` + http.StatusText(a.status) + `"}`)
@@ -247,9 +248,7 @@ func (f *activeFault) fake() *answered {
 
 // send writes an answer, or only its first bytes if cut is not 0.
 func (w *recorder) send(a *answered, cut int) {
-	for k, v := range a.header {
-		w.w.Header()[k] = v
-	}
+	maps.Copy(w.w.Header(), a.header)
 	w.w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	if a.status == http.StatusNoContent {
 		w.w.Header().Del("Content-Length")

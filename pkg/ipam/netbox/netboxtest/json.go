@@ -22,16 +22,6 @@ type kv struct {
 	v any
 }
 
-// get returns the value of a key.
-func (d doc) get(k string) (any, bool) {
-	for _, e := range d {
-		if e.k == k {
-			return e.v, true
-		}
-	}
-	return nil, false
-}
-
 // writeJSON appends v. Types that it does not know go to encoding/json, which
 // must be able to encode them.
 func writeJSON(b *bytes.Buffer, v any) {

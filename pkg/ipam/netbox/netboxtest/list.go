@@ -163,7 +163,7 @@ func (q *request) link(set map[string]int64) string {
 // model's own order.
 func (s *Server) sort(m *model, rows []*object, p url.Values) {
 	var by []func(a, b *object) int
-	for _, name := range strings.Split(p.Get("ordering"), ",") {
+	for name := range strings.SplitSeq(p.Get("ordering"), ",") {
 		key, desc := strings.CutPrefix(strings.TrimSpace(name), "-")
 		c := s.comparing(m, key)
 		if c == nil {

@@ -96,7 +96,7 @@ func TestFieldSelection(t *testing.T) {
 	keys := func(a *api, query string) string {
 		row := a.get(addresses + query).list()[0].(obj)
 		var out []string
-		for _, k := range strings.Fields("id url display family address status tags custom_fields description owner") {
+		for k := range strings.FieldsSeq("id url display family address status tags custom_fields description owner") {
 			if _, has := row[k]; has {
 				out = append(out, k)
 			}

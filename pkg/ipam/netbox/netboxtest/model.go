@@ -85,8 +85,6 @@ type model struct {
 	plain bool
 	// timeless models show neither created nor last_updated.
 	timeless bool
-	// readOnly models answer 405 to writes.
-	readOnly bool
 	// search are the text fields that q= looks into.
 	search []string
 	// order sorts lists that name no ordering; by id if nil.
@@ -182,7 +180,9 @@ var (
 
 // The constructors below keep the tables of fields readable.
 
-func text(name string, max int) field { return field{name: name, kind: textField, max: max, def: ""} }
+func text(name string, limit int) field {
+	return field{name: name, kind: textField, max: limit, def: ""}
+}
 
 func need(f field) field    { f.required = true; return f }
 func orNull(f field) field  { f.nullable = true; return f }

@@ -126,9 +126,7 @@ func (s *Server) RequestCounts() map[string]int {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	out := make(map[string]int, len(s.log.counts))
-	for k, n := range s.log.counts {
-		out[k] = n
-	}
+	maps.Copy(out, s.log.counts)
 	return out
 }
 

@@ -6,6 +6,7 @@ package netboxtest
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"strings"
@@ -244,9 +245,7 @@ func (w *seeder) named(m *model, name string, extra map[string]any) (int64, erro
 	if m.field("slug") != nil {
 		data["slug"] = slugOf(name)
 	}
-	for k, v := range extra {
-		data[k] = v
-	}
+	maps.Copy(data, extra)
 	o, err := w.s.store(w.x, m, nil, data)
 	if err != nil {
 		return 0, fmt.Errorf("%s %q: %w", strings.ToLower(m.name), name, err)

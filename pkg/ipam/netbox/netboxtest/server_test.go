@@ -144,7 +144,7 @@ func TestRequiredProperties(t *testing.T) {
 			continue
 		}
 		row := rows[0].(obj)
-		for _, f := range strings.Fields(fields) {
+		for f := range strings.FieldsSeq(fields) {
 			if v, has := row[f]; !has || v == "" {
 				t.Errorf("%s: %s is missing or empty", path, f)
 			}

@@ -67,7 +67,7 @@ func (s *Server) preconditionFailed(q *request, m *model, o *object) *response {
 		return nil
 	}
 	current := etag(m, o)
-	for _, tag := range strings.Split(h, ",") {
+	for tag := range strings.SplitSeq(h, ",") {
 		if strings.TrimSpace(tag) == current {
 			return nil
 		}
@@ -228,7 +228,7 @@ func (s *Server) createOne(q *request, m *model) *response {
 func (s *Server) store(x *tx, m *model, old *object, data map[string]any) (*object, error) {
 	o, errs := s.decode(m, old, data, old != nil)
 	if errs != nil {
-		return nil, errs
+		return nil, errs.asError()
 	}
 	if old == nil {
 		x.create(s.tables[m], o)

@@ -5,6 +5,7 @@ package netboxtest_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -55,9 +56,7 @@ func TestCustomFieldDefinitions(t *testing.T) {
 	const path = "/api/extras/custom-fields/"
 	good := func(set obj) obj {
 		b := obj{"object_types": []string{"ipam.ipaddress"}, "name": "f", "type": "text"}
-		for k, v := range set {
-			b[k] = v
-		}
+		maps.Copy(b, set)
 		return b
 	}
 	r := a.want(201, "POST", path, good(obj{"name": "k8s_lb_claim", "unique": true})).obj()
@@ -272,9 +271,7 @@ func TestInventoryOverAPI(t *testing.T) {
 	a := start(t, netboxtest.Options{})
 	named := func(path, name string, more obj) int64 {
 		b := obj{"name": name, "slug": name}
-		for k, v := range more {
-			b[k] = v
-		}
+		maps.Copy(b, more)
 		return a.create("/api/"+path+"/", b)
 	}
 	region := named("dcim/regions", "europe", nil)
