@@ -98,7 +98,7 @@ demo: deps build ## the story of a Service, from kubectl apply to a client outsi
 	$(call say,demo)
 	@mkdir -p build/bin
 	go -C conformance build -o ../build/bin/demo ./demo
-	build/bin/demo
+	cd conformance && ../build/bin/demo
 
 .PHONY: bench
 bench: bench-alloc ## every benchmark; tables here and build/bench/*.json (15 min / 3 min)

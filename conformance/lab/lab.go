@@ -93,7 +93,9 @@ func (b binaries) images() map[string]Image {
 	return map[string]Image{
 		"registry.k8s.io/e2e-test-images/agnhost": agnhost,
 		"docker.io/luksa/kiada":                   {Command: []string{b.path("workload"), "kiada"}},
-		"docker.io/library/mysql":                 {Command: []string{b.path("workload"), "mysql"}},
+		// The kiada of above serves HTTPS itself.
+		"docker.io/luksa/kiada-ssl-proxy": {Command: []string{"/usr/bin/sleep", "infinity"}},
+		"docker.io/library/mysql":         {Command: []string{b.path("workload"), "mysql"}},
 	}
 }
 
