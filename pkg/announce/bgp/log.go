@@ -12,12 +12,12 @@ import (
 )
 
 // logHandler passes what gobgp logs on to the program's logger: errors as
-// errors, what happens to sessions at V(2), the rest at V(4). It also hands the
-// reasons for failed connection attempts to hint, because gobgp tells them
-// nowhere else.
+// errors, what happens to sessions at V(2), the rest at V(4). It also hands
+// what tells how the opening of a session goes to heard, because gobgp tells
+// that nowhere else.
 type logHandler struct {
 	log   logr.Logger
-	hint  func(router netip.Addr, text string)
+	heard func(router netip.Addr, what logEvent, text string)
 	key   string
 	attrs []any
 }
@@ -33,7 +33,7 @@ func (h *logHandler) Enabled(context.Context, slog.Level) bool {
 }
 
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
-	h.takeHint(r)
+	h.listen(r)
 	level := infoLevel
 	if r.Level < slog.LevelInfo {
 		level = debugLevel
@@ -55,16 +55,29 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// The records that tell why a session does not come up, and the attribute that
-// holds the reason. TestRefusedConnection and TestShutdownText fail if a new
-// gobgp words them differently.
-var hintAttributes = map[string]string{
-	"failed to connect":     "Error",
-	"received notification": "Communicated-Reason",
+// logEvent is something that only the log tells.
+type logEvent int
+
+const (
+	logDialFailed logEvent = iota + 1
+	logConnected
+	logNotification
+)
+
+// The records that tell something, and the attribute that holds the text.
+// TestRefusedByTheRouter and TestShutdownText fail if a new gobgp words them
+// differently.
+var telltales = map[string]struct {
+	event logEvent
+	attr  string
+}{
+	"failed to connect":               {logDialFailed, "Error"},
+	"outgoing connection established": {logConnected, ""},
+	"received notification":           {logNotification, "Communicated-Reason"},
 }
 
-func (h *logHandler) takeHint(r slog.Record) {
-	key, ok := hintAttributes[r.Message]
+func (h *logHandler) listen(r slog.Record) {
+	t, ok := telltales[r.Message]
 	if !ok {
 		return
 	}
@@ -72,13 +85,16 @@ func (h *logHandler) takeHint(r slog.Record) {
 	if err != nil {
 		return
 	}
+	text := ""
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == key && a.Value.String() != "" {
-			h.hint(router, a.Value.String())
-			return false
+		if a.Key == t.attr {
+			text = a.Value.String()
 		}
 		return true
 	})
+	if text != "" || t.attr == "" {
+		h.heard(router, t.event, text)
+	}
 }
 
 func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/osrg/gobgp/v4/api"
@@ -43,8 +42,14 @@ type peer struct {
 	source netip.Addr // local address of the session; invalid until it is known
 	state  State
 	since  time.Time
-	reason string // why the session is down, in gobgp's words
-	hint   string // what the log said about it
+	// Why the session is down: at most one of these is set, the latest.
+	reason    string // gobgp's word for it
+	dialError string // the error of an attempt to connect
+	diagnosis string // what a probe found, as advice
+	// shutdownText is what the router's operator had to say (RFC 9003).
+	shutdownText string
+	probing      bool
+	probed       time.Time
 	// noIPv4 is set when the session runs over IPv6 and the router cannot take
 	// IPv4 routes with an IPv6 next hop (RFC 8950).
 	noIPv4 bool
@@ -152,11 +157,22 @@ func (s *Speaker) peerEvent(e *apiutil.WatchEventMessage_PeerEvent, at time.Time
 	case was == Established:
 		s.lost(p, at)
 	}
-	if text := e.Peer.State.DisconnectMessage; state == Idle && telling(e.Peer.State.DisconnectReason) {
-		p.reason = text
+	if state == Idle && telling(e.Peer.State.DisconnectReason) {
+		p.ended(e.Peer.State.DisconnectMessage)
 	}
 	s.notify()
 }
+
+// ended takes note of the reason for the end of a session, or of an attempt.
+func (p *peer) ended(reason string) {
+	if vague[reason] && p.diagnosis != "" {
+		return
+	}
+	p.reason, p.dialError, p.diagnosis = reason, "", ""
+}
+
+// vague are reasons that say less than a probe does.
+var vague = map[string]bool{"invalid-msg": true, "read-failed": true, "write-failed": true}
 
 // telling is false for the ends of sessions that we brought about ourselves.
 func telling(r api.PeerState_DisconnectReason) bool {
@@ -164,7 +180,7 @@ func telling(r api.PeerState_DisconnectReason) bool {
 }
 
 func (s *Speaker) established(p *peer, remote []bgp.ParameterCapabilityInterface, at time.Time) {
-	p.since, p.reason, p.hint = at, "", ""
+	p.since, p.reason, p.dialError, p.diagnosis, p.shutdownText = at, "", "", "", ""
 	noIPv4 := p.Address.Is6() && !takesIPv4OverIPv6(remote)
 	if noIPv4 == p.noIPv4 {
 		return
@@ -204,17 +220,31 @@ func (s *Speaker) lost(p *peer, at time.Time) {
 	}
 }
 
-// takeHint keeps what the log says about failed attempts to connect.
-func (s *Speaker) takeHint(router netip.Addr, text string) {
+// heard takes what gobgp's log says about a session.
+func (s *Speaker) heard(router netip.Addr, what logEvent, text string) {
 	// gobgp logs while it holds its own locks, and waits for them while we hold
 	// ours: do not make it wait here.
 	go func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if p, ok := s.byAddr[router]; ok && p.state != Established && p.hint != text {
-			p.hint = text
-			s.notify()
+		p, ok := s.byAddr[router]
+		if !ok || s.closed || p.state == Established && what != logNotification {
+			return
 		}
+		switch what {
+		case logDialFailed:
+			if p.dialError == text {
+				return
+			}
+			p.reason, p.dialError, p.diagnosis = "", text, ""
+		case logNotification:
+			p.shutdownText = text
+		case logConnected:
+			p.dialError = ""
+			s.scheduleProbe(p)
+			return
+		}
+		s.notify()
 	}()
 }
 
@@ -225,10 +255,12 @@ func (s *Speaker) message(p *peer) string {
 		return p.problem
 	case p.state == Established:
 		return s.shortcoming(p)
+	case p.diagnosis != "":
+		return p.diagnosis
+	case p.dialError != "":
+		return p.explainDial()
 	case p.reason != "":
-		return explainReason(p, p.reason, p.hint)
-	case p.hint != "":
-		return explainConnect(p, p.hint)
+		return p.explainReason()
 	}
 	return Connecting
 }
@@ -245,44 +277,6 @@ func (s *Speaker) shortcoming(p *peer) string {
 		return "IPv6 routes are not announced over this IPv4 session: the node has no IPv6 InternalIP to be their next hop; give it one, or add a BGPPeer with the router's IPv6 address"
 	}
 	return ""
-}
-
-// explainReason turns gobgp's reason for the end of a session into advice.
-func explainReason(p *peer, reason, hint string) string {
-	peer := fmt.Sprintf("BGPPeer %q", p.Name)
-	switch {
-	case strings.HasPrefix(reason, "notification-received") && strings.Contains(reason, "bad peer as"):
-		return fmt.Sprintf("router refused: OPEN Message Error/Bad Peer AS: it expects another AS than %d of this node; check spec.localASN of %s and the router's remote-as", p.LocalASN, peer)
-	case reason == "bad-peer-as":
-		return fmt.Sprintf("the router's AS is not %d: check spec.peerASN of %s", p.PeerASN, peer)
-	case strings.HasPrefix(reason, "notification-received"):
-		text := "router ended the session: " + strings.TrimPrefix(reason, "notification-received ")
-		if hint != "" {
-			text += fmt.Sprintf(" (%s)", hint)
-		}
-		return text
-	case strings.Contains(reason, "hold-timer-expired"), strings.Contains(reason, "hold timer expired"):
-		return fmt.Sprintf("hold timer expired: nothing was heard from %s for %s", p.Address, p.HoldTime)
-	case reason == "read-failed" && hint == "":
-		return fmt.Sprintf("the router closed the connection without a word: is %s (this node) configured as its neighbor, within the hops allowed?", p.source)
-	case hint != "":
-		return explainConnect(p, hint)
-	}
-	return "session ended: " + reason
-}
-
-// explainConnect turns the error of an attempt to connect into advice.
-func explainConnect(p *peer, text string) string {
-	where := netip.AddrPortFrom(p.Address, p.Port)
-	switch {
-	case strings.Contains(text, "connection refused"):
-		return fmt.Sprintf("connection refused by %s: is BGP running there, on this port, and allowed from %s?", where, p.source)
-	case strings.Contains(text, "timeout"):
-		return fmt.Sprintf("no answer from %s: check spec.address of BGPPeer %q, the network between, and firewalls for TCP port %d", where, p.Name, p.Port)
-	case strings.Contains(text, "no route to host"), strings.Contains(text, "network is unreachable"):
-		return fmt.Sprintf("%s cannot be reached: check spec.address of BGPPeer %q and the routes of this node", where, p.Name)
-	}
-	return "connecting failed: " + text
 }
 
 // resend applies the policy and sends all routes again through it.

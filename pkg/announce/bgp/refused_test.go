@@ -81,15 +81,15 @@ func TestRefusedByTheRouter(t *testing.T) {
 		{
 			name: "its AS is not what we expect", lines: neighbor4,
 			change: func(p *bgp.Peer) { p.PeerASN = 64999 },
-			words:  []string{"AS is not 64999", `spec.peerASN of BGPPeer "tor"`},
+			words:  []string{"AS is 64512, not 64999", `spec.peerASN of BGPPeer "tor"`},
 		},
 		{
 			name: "not its neighbor", lines: []string{"bgp graceful-restart"},
-			words: []string{"router"},
+			words: []string{"closes the connection without a word", "configure 10.9.1.1 (this node) as its neighbor"},
 		},
 		{
-			name: "shut down with a text", lines: append([]string{"neighbor {4} remote-as 64500", "neighbor {4} shutdown"}, neighbor4[1:]...),
-			words: []string{"router"},
+			name: "shut down", lines: append([]string{"neighbor {4} remote-as 64500", "neighbor {4} shutdown"}, neighbor4[1:]...),
+			words: []string{"router", "10.9.1.1"},
 		},
 		{
 			name: "no BGP on that port", lines: neighbor4,
@@ -172,7 +172,7 @@ func TestRouterGoesSilent(t *testing.T) {
 	p.HoldTime = 3 * time.Second
 	setPeers(t, s, nil, p)
 	session(t, s, "tor", upTimeout, up)
-	r.Exec("ip", "link", "set", "r1", "down")
+	r.PauseBGP()
 	down(t, s, "hold timer expired")
 }
 

@@ -39,10 +39,11 @@ type Config struct {
 
 // Speaker announces routes to peers. Its methods may be called concurrently.
 type Speaker struct {
-	bgp    *server.BgpServer
-	log    logr.Logger
-	notify func()
-	stop   context.CancelFunc
+	bgp      *server.BgpServer
+	log      logr.Logger
+	notify   func()
+	stop     context.CancelFunc
+	routerID netip.Addr
 
 	mu       sync.Mutex
 	nodes    []netip.Addr           // addresses of this node
@@ -64,7 +65,7 @@ func New(ctx context.Context, c Config) (*Speaker, error) {
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Speaker{
-		log: c.Log, notify: c.OnChange, stop: stop,
+		log: c.Log, notify: c.OnChange, stop: stop, routerID: c.RouterID,
 		peers: map[string]*peer{}, byAddr: map[netip.Addr]*peer{},
 		routes: map[netip.Prefix]Route{}, subsets: map[string]uint32{},
 	}
@@ -73,7 +74,7 @@ func New(ctx context.Context, c Config) (*Speaker, error) {
 	}
 	level := &slog.LevelVar{}
 	level.Set(slog.LevelDebug)
-	s.bgp = server.NewBgpServer(server.LoggerOption(slog.New(&logHandler{log: c.Log, hint: s.takeHint}), level))
+	s.bgp = server.NewBgpServer(server.LoggerOption(slog.New(&logHandler{log: c.Log, heard: s.heard}), level))
 	go s.bgp.Serve()
 	if err := s.start(ctx, c.RouterID); err != nil {
 		stop()

@@ -222,6 +222,14 @@ func stop(cmd *exec.Cmd) {
 // StopBGP kills bgpd.
 func (r *Router) StopBGP() { stop(r.bgpd) }
 
+// PauseBGP freezes bgpd, whose connections stay open.
+func (r *Router) PauseBGP() {
+	r.t.Helper()
+	pid, err := os.ReadFile(filepath.Join(r.dir, "bgpd.pid"))
+	r.must(err)
+	r.run("kill", "-STOP", strings.TrimSpace(string(pid)))
+}
+
 // StartBGP starts bgpd again with the same configuration.
 func (r *Router) StartBGP() {
 	r.t.Helper()

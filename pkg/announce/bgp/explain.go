@@ -1,0 +1,85 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+)
+
+func (p *Peer) where() netip.AddrPort { return netip.AddrPortFrom(p.Address, p.Port) }
+
+// refusal explains a NOTIFICATION that answered our OPEN (RFC 4271 section 6).
+func (p *Peer) refusal(n *bgp.BGPNotification) string {
+	code := bgp.NewNotificationErrorCode(n.ErrorCode, n.ErrorSubcode).String()
+	switch {
+	case n.ErrorCode == bgp.BGP_ERROR_OPEN_MESSAGE_ERROR && n.ErrorSubcode == bgp.BGP_ERROR_SUB_BAD_PEER_AS:
+		return p.badLocalASN()
+	case n.ErrorCode == bgp.BGP_ERROR_OPEN_MESSAGE_ERROR && n.ErrorSubcode == bgp.BGP_ERROR_SUB_UNACCEPTABLE_HOLD_TIME:
+		return fmt.Sprintf("router refused the hold time of %s: change spec.holdTimeSeconds of BGPPeer %q", p.HoldTime, p.Name)
+	case n.ErrorCode == bgp.BGP_ERROR_OPEN_MESSAGE_ERROR && n.ErrorSubcode == bgp.BGP_ERROR_SUB_BAD_BGP_IDENTIFIER:
+		return "router refused the BGP identifier of this node: another speaker has the same one"
+	case n.ErrorCode == bgp.BGP_ERROR_CEASE:
+		return withText("router refused the session: "+code, shutdownText(n.Data))
+	}
+	return "router refused the session: " + code
+}
+
+func (p *Peer) badLocalASN() string {
+	return fmt.Sprintf("router refused: OPEN Message Error/Bad Peer AS: it expects another AS than %d of this node; check spec.localASN of BGPPeer %q and the router's remote-as", p.LocalASN, p.Name)
+}
+
+// hungUp explains a router that ends a connection without a word.
+func (p *Peer) hungUp(source netip.Addr) string {
+	return fmt.Sprintf("the router closes the connection without a word: configure %s (this node) as its neighbor with an address family activated, and check spec.ebgpMultihop of BGPPeer %q if it is not directly connected", source, p.Name)
+}
+
+func withText(s, text string) string {
+	if text == "" {
+		return s
+	}
+	return fmt.Sprintf("%s (%q)", s, text)
+}
+
+// shutdownText reads the text of a Cease (RFC 9003): a length and UTF-8.
+func shutdownText(data []byte) string {
+	if len(data) == 0 || int(data[0]) > len(data)-1 {
+		return ""
+	}
+	return strings.ToValidUTF8(string(data[1:1+data[0]]), "?")
+}
+
+// explainReason turns gobgp's reason for the end of a session into advice.
+func (p *peer) explainReason() string {
+	received, isReceived := strings.CutPrefix(p.reason, "notification-received ")
+	switch {
+	case isReceived && strings.Contains(received, "bad peer as"):
+		return p.badLocalASN()
+	case p.reason == "bad-peer-as":
+		return fmt.Sprintf("the router's AS is not %d: check spec.peerASN of BGPPeer %q", p.PeerASN, p.Name)
+	case isReceived:
+		return withText("router ended the session: "+received, p.shutdownText)
+	case strings.Contains(p.reason, "hold-timer-expired"), strings.Contains(p.reason, "hold timer expired"):
+		return fmt.Sprintf("hold timer expired: nothing was heard from %s for %s", p.Address, p.HoldTime)
+	case p.reason == "read-failed", p.reason == "graceful-restart":
+		return "the router closed the connection without a word, as when its BGP is restarted"
+	}
+	return "session ended: " + p.reason
+}
+
+// explainDial turns the error of an attempt to connect into advice.
+func (p *peer) explainDial() string {
+	switch text := p.dialError; {
+	case strings.Contains(text, "connection refused"):
+		return fmt.Sprintf("connection refused by %s: is BGP running there, on this port, and allowed from %s?", p.where(), p.source)
+	case strings.Contains(text, "timeout"):
+		return fmt.Sprintf("no answer from %s: check spec.address of BGPPeer %q, the network between, and firewalls for TCP port %d", p.where(), p.Name, p.Port)
+	case strings.Contains(text, "no route to host"), strings.Contains(text, "network is unreachable"):
+		return fmt.Sprintf("%s cannot be reached: check spec.address of BGPPeer %q and the routes of this node", p.where(), p.Name)
+	}
+	return "connecting failed: " + p.dialError
+}

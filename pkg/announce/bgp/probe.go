@@ -1,0 +1,158 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+)
+
+// While a session is being opened gobgp tells nobody why a router ended it. A
+// probe finds out: it connects as the session would, sends the same OPEN and
+// reads the answer. It runs only after the session itself failed, so that it
+// gets in no one's way.
+const (
+	// probeAfter is how long an attempt may take to succeed before it counts as
+	// failed.
+	probeAfter = time.Second
+	// probeInterval is how often one router is probed at most.
+	probeInterval = 10 * time.Second
+	probeTimeout  = 5 * time.Second
+)
+
+// scheduleProbe looks at a session a moment after its connection was made.
+// The caller holds s.mu.
+func (s *Speaker) scheduleProbe(p *peer) {
+	if p.probing || time.Since(p.probed) < probeInterval {
+		return
+	}
+	p.probing = true
+	time.AfterFunc(probeAfter, func() { s.probe(p) })
+}
+
+func (s *Speaker) probe(p *peer) {
+	s.mu.Lock()
+	needed := !s.closed && s.byAddr[p.Address] == p && p.state != Established && p.state != OpenConfirm
+	p.probing = false
+	source := p.source
+	s.mu.Unlock()
+	if !needed {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	text := p.ask(ctx, source, s.routerID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.probed = time.Now()
+	if text == "" || p.state == Established || p.diagnosis == text {
+		return
+	}
+	p.diagnosis, p.reason, p.dialError = text, "", ""
+	s.notify()
+}
+
+// ask opens a connection like the session's and explains how it ends; empty if
+// nothing is wrong with it.
+func (p *Peer) ask(ctx context.Context, source, routerID netip.Addr) string {
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))}
+	conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(p.Address, p.Port).String())
+	if err != nil {
+		return ""
+	}
+	defer conn.Close() //nolint:errcheck // the answer is in
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+	open, err := p.open(routerID).Serialize()
+	if err != nil {
+		return ""
+	}
+	if _, err := conn.Write(open); err != nil {
+		return p.hungUp(source)
+	}
+	return p.listen(conn, source)
+}
+
+// open is the OPEN message of the session, without what does not matter for
+// being refused.
+func (p *Peer) open(routerID netip.Addr) *bgp.BGPMessage {
+	as := uint16(bgp.AS_TRANS)
+	if p.LocalASN <= 1<<16-1 {
+		as = uint16(p.LocalASN)
+	}
+	caps := bgp.NewOptionParameterCapability([]bgp.ParameterCapabilityInterface{
+		bgp.NewCapFourOctetASNumber(p.LocalASN),
+		bgp.NewCapMultiProtocol(bgp.RF_IPv4_UC), bgp.NewCapMultiProtocol(bgp.RF_IPv6_UC),
+	})
+	// The library fails only for a router ID that is no IPv4 address.
+	m, _ := bgp.NewBGPOpenMessage(as, uint16(p.HoldTime/time.Second), routerID, []bgp.OptionParameterInterface{caps})
+	return m
+}
+
+// listen reads until it knows why the router does not want the session.
+func (p *Peer) listen(conn net.Conn, source netip.Addr) string {
+	for {
+		m, err := readMessage(conn)
+		if err != nil {
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
+				return fmt.Sprintf("%s accepts the connection and says nothing", p.where())
+			}
+			return p.hungUp(source)
+		}
+		switch body := m.Body.(type) {
+		case *bgp.BGPOpen:
+			if as := asNumber(body); as != p.PeerASN {
+				return fmt.Sprintf("the router's AS is %d, not %d: check spec.peerASN of BGPPeer %q", as, p.PeerASN, p.Name)
+			}
+		case *bgp.BGPNotification:
+			return p.refusal(body)
+		default:
+			// A keepalive: our OPEN was accepted.
+			return ""
+		}
+	}
+}
+
+// readMessage reads one message (RFC 4271 section 4.1).
+func readMessage(r io.Reader) (*bgp.BGPMessage, error) {
+	header := make([]byte, bgp.BGP_HEADER_LENGTH)
+	if _, err := io.ReadFull(r, header); err != nil {
+		return nil, err
+	}
+	length := int(binary.BigEndian.Uint16(header[16:18]))
+	if length < bgp.BGP_HEADER_LENGTH || length > bgp.BGP_MAX_MESSAGE_LENGTH {
+		return nil, fmt.Errorf("message of %d octets", length)
+	}
+	message := append(header, make([]byte, length-bgp.BGP_HEADER_LENGTH)...)
+	if _, err := io.ReadFull(r, message[bgp.BGP_HEADER_LENGTH:]); err != nil {
+		return nil, err
+	}
+	return bgp.ParseBGPMessage(message)
+}
+
+// asNumber is the AS of the sender of an OPEN (RFC 6793).
+func asNumber(o *bgp.BGPOpen) uint32 {
+	for _, param := range o.OptParams {
+		caps, ok := param.(*bgp.OptionParameterCapability)
+		if !ok {
+			continue
+		}
+		for _, c := range caps.Capability {
+			if four, ok := c.(*bgp.CapFourOctetASNumber); ok {
+				return four.CapValue
+			}
+		}
+	}
+	return uint32(o.MyAS)
+}
