@@ -109,7 +109,7 @@ func (s *settings) dependencies(ctx context.Context, server *options.KubeletServ
 	return &kubelet.Dependencies{
 		KubeClient: client, HeartbeatClient: client, EventClient: client.CoreV1(),
 		RemoteRuntimeService: rt, RemoteImageService: rt.Images(),
-		CAdvisorInterface: &cadvisortest.Fake{NodeName: s.nodeName},
+		CAdvisorInterface: machine{&cadvisortest.Fake{NodeName: s.nodeName}},
 		OSInterface:       kubecontainer.RealOS{},
 		ContainerManager:  cm.NewStubContainerManager(),
 		VolumePlugins:     volumePlugins(),

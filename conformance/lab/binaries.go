@@ -133,15 +133,21 @@ func (b *builder) kubernetesVersion() (string, error) {
 	return "", errors.New("go.mod does not require k8s.io/kubernetes")
 }
 
-// kubeDir is the folder of the Kubernetes binaries of this module's go.sum and
-// this toolchain.
+// kubeDir is the folder of the Kubernetes binaries of this toolchain and of the
+// versions in go.sum. Only Kubernetes' and etcd's own modules count: what the
+// rest of this module requires changes often and is no reason to build again.
 func (b *builder) kubeDir(version string) (string, error) {
 	sum, err := os.ReadFile(filepath.Join(b.module, "go.sum"))
 	if err != nil {
 		return "", fmt.Errorf("reading go.sum: %w", err)
 	}
-	h := sha256.Sum256(sum)
-	return filepath.Join(b.cache, fmt.Sprintf("%s-%s-%s", version, runtime.Version(), hex.EncodeToString(h[:6]))), nil
+	h := sha256.New()
+	for line := range strings.Lines(string(sum)) {
+		if strings.HasPrefix(line, "k8s.io/") || strings.HasPrefix(line, "go.etcd.io/") {
+			h.Write([]byte(line))
+		}
+	}
+	return filepath.Join(b.cache, fmt.Sprintf("%s-%s-%s", version, runtime.Version(), hex.EncodeToString(h.Sum(nil)[:6]))), nil
 }
 
 // build returns binaries that are up to date.
@@ -151,16 +157,20 @@ func (b *builder) build(ctx context.Context, own []string) (binaries, error) {
 		return binaries{}, err
 	}
 	defer unlock()
+	version, err := b.kubernetesVersion()
+	if err != nil {
+		return binaries{}, err
+	}
 	out := binaries{kube: os.Getenv(EnvBinaries), own: filepath.Join(b.cache, "bin")}
 	if out.kube == "" {
-		if out.kube, err = b.buildKube(ctx); err != nil {
+		if out.kube, err = b.buildKube(ctx, version); err != nil {
 			return binaries{}, err
 		}
 	} else if err := complete(out.kube); err != nil {
 		return binaries{}, err
 	}
 	for _, pkg := range own {
-		if err := b.goBuild(ctx, b.module, filepath.Join(out.own, filepath.Base(pkg)), "./"+pkg, ""); err != nil {
+		if err := b.goBuild(ctx, b.module, filepath.Join(out.own, filepath.Base(pkg)), "./"+pkg, versionFlags(version)); err != nil {
 			return binaries{}, err
 		}
 	}
@@ -181,11 +191,7 @@ func complete(dir string) error {
 	return nil
 }
 
-func (b *builder) buildKube(ctx context.Context) (string, error) {
-	version, err := b.kubernetesVersion()
-	if err != nil {
-		return "", err
-	}
+func (b *builder) buildKube(ctx context.Context, version string) (string, error) {
 	dir, err := b.kubeDir(version)
 	if err != nil {
 		return "", err

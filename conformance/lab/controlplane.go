@@ -54,12 +54,12 @@ func (a *apiServer) start(ctx context.Context) error {
 	if err := a.certificates(); err != nil {
 		return err
 	}
-	etcd, err := start(a.dir, command{name: "etcd", netns: a.netns, argv: a.etcdArgv()})
+	etcd, err := start(a.dir, command{name: "etcd", netns: a.netns, argv: a.etcdArgv(), tied: !a.lab})
 	if err != nil {
 		return err
 	}
 	a.daemons = append(a.daemons, etcd)
-	server, err := start(a.dir, command{name: "kube-apiserver", netns: a.netns, argv: a.serverArgv()})
+	server, err := start(a.dir, command{name: "kube-apiserver", netns: a.netns, argv: a.serverArgv(), tied: !a.lab})
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -73,6 +75,7 @@ type command struct {
 	argv  []string
 	env   []string // in addition to the caller's
 	files []*os.File
+	tied  bool // dies with this process, however that ends
 }
 
 // Daemon is a running program of the lab.
@@ -82,6 +85,28 @@ type Daemon struct {
 	record  string
 	done    chan struct{}
 	err     error // why it ended; valid when done is closed
+}
+
+// parentThread is a thread that lasts as long as the process. The kernel kills
+// tied daemons when the thread that started them ends, and Go's other threads
+// may end earlier.
+type parentThread chan func()
+
+var parent = sync.OnceValue(func() parentThread {
+	t := make(parentThread)
+	go func() {
+		runtime.LockOSThread()
+		for f := range t {
+			f()
+		}
+	}()
+	return t
+})
+
+func (t parentThread) do(f func() error) error {
+	result := make(chan error, 1)
+	t <- func() { result <- f() }
+	return <-result
 }
 
 // start starts a daemon in a session of its own, writes its output to dir/logs
@@ -107,7 +132,12 @@ func start(dir string, c command) (*Daemon, error) {
 	cmd.Env = append(os.Environ(), c.env...)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	begin := cmd.Start
+	if c.tied {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+		begin = func() error { return parent().do(cmd.Start) }
+	}
+	if err := begin(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", c.name, err)
 	}
 	d.PID, d.Start = cmd.Process.Pid, startTime(cmd.Process.Pid)

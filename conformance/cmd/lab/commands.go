@@ -183,8 +183,18 @@ func vtysh(ctx context.Context, args []string) error {
 	return attached(l.Router().VtyshCommand(ctx, strings.Join(rest, " ")))
 }
 
+// exitCode is that of a command we ran, which has said itself what is wrong.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
 // attached runs a command on our own standard streams.
 func attached(cmd *exec.Cmd) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	return cmd.Run()
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exitCode(exit.ExitCode())
+	}
+	return err
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 )
@@ -36,11 +35,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, os.Args[1:])
-	var exit *exec.ExitError
+	var exit exitCode
 	switch {
 	case err == nil:
 	case errors.As(err, &exit):
-		os.Exit(exit.ExitCode())
+		os.Exit(int(exit))
 	default:
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		os.Exit(1)
