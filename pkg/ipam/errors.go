@@ -41,6 +41,20 @@ func (e *NotInPoolsError) Error() string {
 		e.Addr, strings.Join(e.Pools, ", "))
 }
 
+// NoPoolError says that a class has no pool with addresses of a family for this
+// Service, however empty its pools are.
+type NoPoolError struct {
+	Class  string
+	Family Family
+	// Reasons says for each pool of the class why it cannot be used.
+	Reasons []string
+}
+
+func (e *NoPoolError) Error() string {
+	return fmt.Sprintf("LoadBalancerClass %q has no pool with %s addresses for this Service: %s",
+		e.Class, e.Family, strings.Join(e.Reasons, "; "))
+}
+
 // ConflictError says that a record belongs to somebody else.
 type ConflictError struct {
 	Addr netip.Addr

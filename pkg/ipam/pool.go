@@ -3,10 +3,138 @@
 
 package ipam
 
-import "github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"go4.org/netipx"
+
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+)
 
 // Pool is what an Allocator needs of an AddressPool.
 type Pool struct {
 	Name string
 	Spec v1alpha1.AddressPoolSpec
+}
+
+// NetBox tells whether NetBox keeps the claims of this pool.
+func (p Pool) NetBox() bool { return p.Spec.NetBox != nil }
+
+// Ranges returns the addresses of the pool in the order in which they are
+// written. An error is a sentence that names the pool and the field.
+func (p Pool) Ranges() ([]netipx.IPRange, error) {
+	if p.NetBox() {
+		return p.prefixRanges()
+	}
+	if len(p.Spec.Addresses) == 0 {
+		return nil, p.invalid("spec", "has neither netbox nor addresses: set one of them")
+	}
+	out := make([]netipx.IPRange, 0, len(p.Spec.Addresses))
+	for i, s := range p.Spec.Addresses {
+		r, err := ParseRange(s)
+		if err != nil {
+			return nil, p.invalid(fmt.Sprintf("spec.addresses[%d]", i), err.Error())
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (p Pool) prefixRanges() ([]netipx.IPRange, error) {
+	if len(p.Spec.NetBox.Prefixes) == 0 {
+		return nil, p.invalid("spec.netbox.prefixes", "is empty: name at least one prefix")
+	}
+	out := make([]netipx.IPRange, 0, len(p.Spec.NetBox.Prefixes))
+	for i, np := range p.Spec.NetBox.Prefixes {
+		prefix, err := netip.ParsePrefix(np.Prefix)
+		if err != nil {
+			return nil, p.invalid(fmt.Sprintf("spec.netbox.prefixes[%d].prefix", i),
+				fmt.Sprintf("%q is not a CIDR: write it as it stands in NetBox, for example 203.0.113.0/24", np.Prefix))
+		}
+		out = append(out, netipx.RangeOfPrefix(prefix))
+	}
+	return out, nil
+}
+
+func (p Pool) invalid(field, problem string) error {
+	return &ConfigError{Problem: fmt.Sprintf("pool %q: %s: %s", p.Name, field, problem)}
+}
+
+// Has tells whether the pool has addresses of a family. A pool with invalid
+// content has none.
+func (p Pool) Has(f Family) bool {
+	ranges, err := p.Ranges()
+	if err != nil {
+		return false
+	}
+	for _, r := range ranges {
+		if FamilyOf(r.From()) == f {
+			return true
+		}
+	}
+	return false
+}
+
+// Contains tells whether an address lies in the pool.
+func (p Pool) Contains(a netip.Addr) bool {
+	ranges, err := p.Ranges()
+	if err != nil {
+		return false
+	}
+	for _, r := range ranges {
+		if r.Contains(a.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// PoolOf returns the name of the first pool that holds an address, or "".
+func PoolOf(a netip.Addr, pools []Pool) string {
+	for _, p := range pools {
+		if p.Contains(a) {
+			return p.Name
+		}
+	}
+	return ""
+}
+
+// ParseRange reads a CIDR or a range "first-last" with both ends included.
+// Every address of a CIDR counts, also the first and the last.
+func ParseRange(s string) (netipx.IPRange, error) {
+	if first, last, ok := strings.Cut(s, "-"); ok {
+		return parseEnds(s, first, last)
+	}
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netipx.IPRange{}, fmt.Errorf("%q is neither a CIDR (192.0.2.0/28) nor a range (192.0.2.10-192.0.2.20)", s)
+	}
+	if prefix.Addr().Is4In6() {
+		return netipx.IPRange{}, fmt.Errorf("%q is an IPv4-mapped IPv6 prefix: write it as IPv4", s)
+	}
+	return netipx.RangeOfPrefix(prefix), nil
+}
+
+func parseEnds(s, first, last string) (netipx.IPRange, error) {
+	from, err := netip.ParseAddr(first)
+	if err != nil {
+		return netipx.IPRange{}, fmt.Errorf("%q: %q is not an IP address", s, first)
+	}
+	to, err := netip.ParseAddr(last)
+	if err != nil {
+		return netipx.IPRange{}, fmt.Errorf("%q: %q is not an IP address", s, last)
+	}
+	if from.Zone() != "" || to.Zone() != "" {
+		return netipx.IPRange{}, fmt.Errorf("%q: addresses with a zone cannot be assigned", s)
+	}
+	from, to = from.Unmap(), to.Unmap()
+	if from.Is4() != to.Is4() {
+		return netipx.IPRange{}, fmt.Errorf("%q: both ends must be of one IP family", s)
+	}
+	if to.Less(from) {
+		return netipx.IPRange{}, fmt.Errorf("%q: the first address lies behind the last: swap them", s)
+	}
+	return netipx.IPRangeFrom(from, to), nil
 }

@@ -1,0 +1,123 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+)
+
+// Candidates returns the pools that a Service may take an address of a family
+// from, in the order to try them: that of the class. nsLabels are the labels
+// of the Service's namespace.
+//
+// A pool with autoAssign: false takes part only if the Service names it or
+// asks for an address of it. A pool that is missing or invalid is passed over
+// while another one serves.
+//
+// Errors: *ConfigError when what the Service or the class says cannot be;
+// *NotInPoolsError when the asked-for address is in no pool of the Service;
+// *NoPoolError when none has addresses of this family.
+func Candidates(ask Ask, class *v1alpha1.LoadBalancerClass, pools map[string]*v1alpha1.AddressPool, nsLabels map[string]string, family Family) ([]Pool, error) {
+	ok, err := selects(class.Spec.NamespaceSelector, nsLabels)
+	if err != nil {
+		return nil, &ConfigError{Problem: fmt.Sprintf("LoadBalancerClass %q: spec.namespaceSelector: %v", class.Name, err)}
+	}
+	if !ok {
+		return nil, &ConfigError{Problem: fmt.Sprintf(
+			"LoadBalancerClass %q is not for this namespace (spec.namespaceSelector): use another class, or label the namespace", class.Name)}
+	}
+	if ask.Pool != "" && !slices.Contains(class.Spec.Pools, ask.Pool) {
+		return nil, &ConfigError{Problem: fmt.Sprintf(
+			"annotation %s names pool %q, which LoadBalancerClass %q does not list: name one of %s",
+			v1alpha1.AnnotationPool, ask.Pool, class.Name, strings.Join(class.Spec.Pools, ", "))}
+	}
+	c := choice{ask: ask, nsLabels: nsLabels, family: family}
+	for _, name := range class.Spec.Pools {
+		c.consider(name, pools[name])
+	}
+	return c.result(class.Name)
+}
+
+// choice collects what became of each pool of a class.
+type choice struct {
+	ask      Ask
+	nsLabels map[string]string
+	family   Family
+
+	chosen []Pool
+	// allowed are the names of the pools that the Service may use, also where
+	// the asked-for address is not in them.
+	allowed []string
+	// reasons says for each other pool why it cannot be used.
+	reasons []string
+}
+
+func (c *choice) consider(name string, obj *v1alpha1.AddressPool) {
+	if c.ask.Pool != "" && c.ask.Pool != name {
+		return
+	}
+	if obj == nil {
+		c.reject("there is no AddressPool %q", name)
+		return
+	}
+	p := Pool{Name: name, Spec: obj.Spec}
+	if _, err := p.Ranges(); err != nil {
+		c.reject("%v", err)
+		return
+	}
+	ok, err := selects(p.Spec.NamespaceSelector, c.nsLabels)
+	switch addr := c.addr(); {
+	case err != nil:
+		c.reject("pool %q: spec.namespaceSelector: %v", name, err)
+	case !ok:
+		c.reject("pool %q is not for this namespace (spec.namespaceSelector)", name)
+	case !p.Has(c.family):
+		c.reject("pool %q has no %s addresses", name, c.family)
+	case addr.IsValid() && !p.Contains(addr):
+		c.allowed = append(c.allowed, name)
+	case !addr.IsValid() && !autoAssign(p) && c.ask.Pool != name:
+		c.reject("pool %q is only for Services that ask for it (spec.autoAssign: false)", name)
+	default:
+		c.allowed = append(c.allowed, name)
+		c.chosen = append(c.chosen, p)
+	}
+}
+
+func (c *choice) addr() netip.Addr { return c.ask.Addrs[c.family] }
+
+func (c *choice) reject(format string, args ...any) {
+	c.reasons = append(c.reasons, fmt.Sprintf(format, args...))
+}
+
+func (c *choice) result(class string) ([]Pool, error) {
+	switch {
+	case len(c.chosen) > 0:
+		return c.chosen, nil
+	case len(c.allowed) > 0:
+		return nil, &NotInPoolsError{Addr: c.addr(), Pools: c.allowed}
+	default:
+		return nil, &NoPoolError{Class: class, Family: c.family, Reasons: c.reasons}
+	}
+}
+
+func autoAssign(p Pool) bool { return p.Spec.AutoAssign == nil || *p.Spec.AutoAssign }
+
+func selects(sel *metav1.LabelSelector, set map[string]string) (bool, error) {
+	if sel == nil {
+		return true, nil
+	}
+	s, err := metav1.LabelSelectorAsSelector(sel)
+	if err != nil {
+		return false, fmt.Errorf("not a valid label selector: %w", err)
+	}
+	return s.Matches(labels.Set(set)), nil
+}

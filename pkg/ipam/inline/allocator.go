@@ -1,0 +1,287 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package inline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"go4.org/netipx"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+)
+
+// Allocator implements ipam.Allocator in memory. An address is given once,
+// also where pools overlap.
+type Allocator struct {
+	cluster string
+
+	mu       sync.Mutex
+	restored bool
+	byKey    map[ipam.Key]ipam.Claim
+	byAddr   map[netip.Addr]ipam.Key
+	used     map[ipam.Family]*usedSet
+	// ranges keeps the parsed addresses of a pool while its spec is the same.
+	ranges map[string]parsedPool
+}
+
+type parsedPool struct {
+	addresses []string
+	ranges    []netipx.IPRange
+}
+
+var _ ipam.Allocator = (*Allocator)(nil)
+
+// New returns an allocator for the claims of a cluster. Until Restore it
+// answers *ipam.UnavailableError.
+func New(cluster string) *Allocator {
+	return &Allocator{cluster: cluster, ranges: map[string]parsedPool{}}
+}
+
+// Restore replaces everything known by these claims. Of two claims on one
+// address, or of one key, the first one counts.
+func (a *Allocator) Restore(claims []ipam.Claim) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.restored = true
+	a.byKey = make(map[ipam.Key]ipam.Claim, len(claims))
+	a.byAddr = make(map[netip.Addr]ipam.Key, len(claims))
+	a.used = map[ipam.Family]*usedSet{ipam.IPv4: newUsedSet(), ipam.IPv6: newUsedSet()}
+	for _, c := range claims {
+		_, taken := a.byAddr[c.Addr.Unmap()]
+		_, has := a.byKey[c.Key]
+		if !taken && !has && c.Addr.IsValid() {
+			a.hold(c)
+		}
+	}
+}
+
+var errNotRestored = errors.New("the Services have not been read yet")
+
+func (a *Allocator) ready() error {
+	if !a.restored {
+		return &ipam.UnavailableError{Doing: "looking up assigned addresses", Err: errNotRestored}
+	}
+	return nil
+}
+
+func (a *Allocator) hold(c ipam.Claim) {
+	c.Addr = c.Addr.Unmap()
+	a.byKey[c.Key] = c
+	a.byAddr[c.Addr] = c.Key
+	a.used[ipam.FamilyOf(c.Addr)].add(numberOf(c.Addr))
+}
+
+func (a *Allocator) free(c ipam.Claim) {
+	delete(a.byKey, c.Key)
+	delete(a.byAddr, c.Addr)
+	a.used[ipam.FamilyOf(c.Addr)].remove(numberOf(c.Addr))
+}
+
+// Claim implements ipam.Allocator.
+func (a *Allocator) Claim(_ context.Context, r ipam.Request) (ipam.Claim, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.ready(); err != nil {
+		return ipam.Claim{}, err
+	}
+	if r.Key.Cluster != a.cluster {
+		return ipam.Claim{}, fmt.Errorf("claim key %s: this allocator keeps the claims of cluster %s", r.Key, a.cluster)
+	}
+	existing, ok := a.byKey[r.Key]
+	if ok && (!r.Addr.IsValid() || r.Addr.Unmap() == existing.Addr) {
+		existing.Owner = r.Owner
+		a.byKey[r.Key] = existing
+		return existing, nil
+	}
+	addr, pool, err := a.pick(r)
+	if err != nil {
+		return ipam.Claim{}, err
+	}
+	if ok {
+		a.free(existing)
+	}
+	c := ipam.Claim{Key: r.Key, Owner: r.Owner, Addr: addr, Pool: pool}
+	a.hold(c)
+	return c, nil
+}
+
+// pick chooses the address of a new claim.
+func (a *Allocator) pick(r ipam.Request) (netip.Addr, string, error) {
+	if r.Addr.IsValid() {
+		return a.pickAsked(r)
+	}
+	exhausted := &ipam.ExhaustedError{Family: r.Key.Family}
+	for _, p := range r.Pools {
+		ranges, err := a.rangesOf(p)
+		if err != nil {
+			return netip.Addr{}, "", err
+		}
+		for _, rg := range ranges {
+			if ipam.FamilyOf(rg.From()) != r.Key.Family {
+				continue
+			}
+			if addr, ok := a.lowestFree(rg); ok {
+				return addr, p.Name, nil
+			}
+		}
+		exhausted.Pools = append(exhausted.Pools, sentence(p, ranges, r.Key.Family))
+	}
+	return netip.Addr{}, "", exhausted
+}
+
+func (a *Allocator) pickAsked(r ipam.Request) (netip.Addr, string, error) {
+	addr := r.Addr.Unmap()
+	pool := ipam.PoolOf(addr, r.Pools)
+	if pool == "" {
+		names := make([]string, len(r.Pools))
+		for i, p := range r.Pools {
+			names[i] = p.Name
+		}
+		return netip.Addr{}, "", &ipam.NotInPoolsError{Addr: addr, Pools: names}
+	}
+	if holder, ok := a.byAddr[addr]; ok {
+		return netip.Addr{}, "", &ipam.ConflictError{
+			Addr: addr, Holder: fmt.Sprintf("Service %s/%s", holder.Namespace, holder.Service)}
+	}
+	return addr, pool, nil
+}
+
+func (a *Allocator) lowestFree(r netipx.IPRange) (netip.Addr, bool) {
+	n, ok := a.used[ipam.FamilyOf(r.From())].free(numberOf(r.From()))
+	if !ok || numberOf(r.To()).less(n) {
+		return netip.Addr{}, false
+	}
+	return n.addr(r.From().Is4()), true
+}
+
+// rangesOf parses a pool once for as long as its addresses stay the same.
+func (a *Allocator) rangesOf(p ipam.Pool) ([]netipx.IPRange, error) {
+	if known, ok := a.ranges[p.Name]; ok && slices.Equal(known.addresses, p.Spec.Addresses) {
+		return known.ranges, nil
+	}
+	ranges, err := p.Ranges()
+	if err != nil {
+		return nil, err
+	}
+	a.ranges[p.Name] = parsedPool{addresses: slices.Clone(p.Spec.Addresses), ranges: ranges}
+	return ranges, nil
+}
+
+// sentence says how full a pool is, naming its first few ranges.
+func sentence(p ipam.Pool, ranges []netipx.IPRange, f ipam.Family) string {
+	const shown = 4
+	var where []string
+	for i, r := range ranges {
+		if ipam.FamilyOf(r.From()) == f {
+			where = append(where, p.Spec.Addresses[i])
+		}
+	}
+	if len(where) > shown {
+		where = append(where[:shown], fmt.Sprintf("and %d more", len(where)-shown))
+	}
+	return fmt.Sprintf("pool %q: 0 of %d addresses free in %s", p.Name, capacity(ranges, f), strings.Join(where, ", "))
+}
+
+// Find implements ipam.Allocator.
+func (a *Allocator) Find(_ context.Context, namespace, service string) ([]ipam.Claim, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.ready(); err != nil {
+		return nil, err
+	}
+	var out []ipam.Claim
+	for _, f := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
+		key := ipam.Key{Cluster: a.cluster, Namespace: namespace, Service: service, Family: f}
+		if c, ok := a.byKey[key]; ok {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// Release implements ipam.Allocator.
+func (a *Allocator) Release(_ context.Context, key ipam.Key) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.ready(); err != nil {
+		return err
+	}
+	if c, ok := a.byKey[key]; ok {
+		a.free(c)
+	}
+	return nil
+}
+
+// List implements ipam.Allocator.
+func (a *Allocator) List(context.Context) ([]ipam.Claim, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.ready(); err != nil {
+		return nil, err
+	}
+	out := make([]ipam.Claim, 0, len(a.byKey))
+	for _, c := range a.byKey {
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(x, y ipam.Claim) int { return strings.Compare(x.Key.String(), y.Key.String()) })
+	return out, nil
+}
+
+// Usage implements ipam.Allocator.
+func (a *Allocator) Usage(_ context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.ready(); err != nil {
+		return nil, err
+	}
+	ranges, err := a.rangesOf(p)
+	if err != nil {
+		return nil, err
+	}
+	used := map[ipam.Family]int64{}
+	for addr := range a.byAddr {
+		if slices.ContainsFunc(ranges, func(r netipx.IPRange) bool { return r.Contains(addr) }) {
+			used[ipam.FamilyOf(addr)]++
+		}
+	}
+	out := map[ipam.Family]ipam.Usage{}
+	for _, r := range ranges {
+		f := ipam.FamilyOf(r.From())
+		total := capacity(ranges, f)
+		out[f] = ipam.Usage{Capacity: total, Used: used[f], Free: total - used[f]}
+	}
+	return out, nil
+}
+
+// capacity counts the addresses of a family, each once where ranges overlap,
+// up to 2^63-1.
+func capacity(ranges []netipx.IPRange, f ipam.Family) int64 {
+	var b netipx.IPSetBuilder
+	for _, r := range ranges {
+		if ipam.FamilyOf(r.From()) == f {
+			b.AddRange(r)
+		}
+	}
+	set, err := b.IPSet()
+	if err != nil {
+		return 0
+	}
+	total := new(big.Int)
+	for _, r := range set.Ranges() {
+		from, to := new(big.Int).SetBytes(r.From().AsSlice()), new(big.Int).SetBytes(r.To().AsSlice())
+		total.Add(total, to.Sub(to, from).Add(to, big.NewInt(1)))
+	}
+	if !total.IsInt64() {
+		return math.MaxInt64
+	}
+	return total.Int64()
+}
