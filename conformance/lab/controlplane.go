@@ -84,6 +84,9 @@ func (a *apiServer) serverArgv() []string {
 		"--secure-port=" + strconv.Itoa(a.port), "--advertise-address=" + a.addr.String(),
 		"--service-cluster-ip-range=" + services.list(a.v4only),
 		"--client-ca-file=" + a.pki.certFile("ca"),
+		// Clients that serve (a CCM does) look for it in extension-apiserver-authentication.
+		"--requestheader-client-ca-file=" + a.pki.certFile("ca"), "--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--tls-cert-file=" + a.pki.certFile("apiserver"), "--tls-private-key-file=" + a.pki.keyFile("apiserver"),
 		"--kubelet-client-certificate=" + a.pki.certFile("apiserver-kubelet"),
 		"--kubelet-client-key=" + a.pki.keyFile("apiserver-kubelet"),

@@ -72,7 +72,7 @@ func (n *Node) startProxy() error {
 		l.bins.path("kube-proxy"), "--kubeconfig=" + config, "--hostname-override=" + n.Name, "--proxy-mode=nftables",
 		"--cluster-cidr=" + podNet.list(l.opts.IPv4Only), "--detect-local-mode=ClusterCIDR",
 		"--conntrack-max-per-core=0", // the host's, not a namespace's
-		"--healthz-bind-address=" + n.Addr().String() + ":10256", "--metrics-bind-address=127.0.0.1:10249",
+		"--healthz-bind-address=0.0.0.0:10256", "--metrics-bind-address=127.0.0.1:10249",
 	}})
 	return err
 }
