@@ -12,8 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-
-	"k8s.io/client-go/rest"
 )
 
 // ControlPlaneOptions say what StartControlPlane starts.
@@ -28,8 +26,8 @@ type ControlPlaneOptions struct {
 // controllers: a real API with RBAC, but no controllers, nodes or service
 // accounts.
 type ControlPlane struct {
-	api        *apiServer
-	kubeconfig string
+	admin
+	api *apiServer
 }
 
 // StartControlPlane starts a control plane on free ports of 127.0.0.1 and
@@ -52,7 +50,7 @@ func StartControlPlane(ctx context.Context, opts ControlPlaneOptions) (*ControlP
 	if err != nil {
 		return nil, fmt.Errorf("making a folder: %w", err)
 	}
-	cp := &ControlPlane{api: &apiServer{dir: dir, bins: bins, addr: netip.MustParseAddr("127.0.0.1"), v4only: opts.IPv4Only}}
+	cp := &ControlPlane{admin: admin{binary: bins.path("kubectl")}, api: &apiServer{dir: dir, bins: bins, addr: netip.MustParseAddr("127.0.0.1"), v4only: opts.IPv4Only}}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := cp.up(ctx); err != nil {
@@ -86,13 +84,6 @@ func (cp *ControlPlane) UserKubeconfig(user string, groups ...string) (string, e
 	return cp.api.pki.kubeconfig(user, pkix.Name{CommonName: user, Organization: groups}, cp.api.url())
 }
 
-// Kubeconfig is the path of the cluster administrator's kubeconfig.
-func (cp *ControlPlane) Kubeconfig() string { return cp.kubeconfig }
-
-// AdminConfig is the cluster administrator's client configuration, without a
-// client-side rate limit.
-func (cp *ControlPlane) AdminConfig() (*rest.Config, error) { return adminConfig(cp.kubeconfig) }
-
 // Close ends both processes and removes their files.
 func (cp *ControlPlane) Close() error {
 	var errs []error
@@ -104,4 +95,3 @@ func (cp *ControlPlane) Close() error {
 	}
 	return errors.Join(errs...)
 }
-

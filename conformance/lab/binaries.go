@@ -150,6 +150,12 @@ func (b *builder) kubeDir(version string) (string, error) {
 	return filepath.Join(b.cache, fmt.Sprintf("%s-%s-%s", version, runtime.Version(), hex.EncodeToString(h.Sum(nil)[:6]))), nil
 }
 
+// ownDir is the folder of what is built from this source tree.
+func (b *builder) ownDir() string {
+	h := sha256.Sum256([]byte(b.module))
+	return filepath.Join(b.cache, "bin-"+hex.EncodeToString(h[:4]))
+}
+
 // build returns binaries that are up to date.
 func (b *builder) build(ctx context.Context, own []string) (binaries, error) {
 	unlock, err := b.lock(ctx)
@@ -161,7 +167,7 @@ func (b *builder) build(ctx context.Context, own []string) (binaries, error) {
 	if err != nil {
 		return binaries{}, err
 	}
-	out := binaries{kube: os.Getenv(EnvBinaries), own: filepath.Join(b.cache, "bin")}
+	out := binaries{kube: os.Getenv(EnvBinaries), own: b.ownDir()}
 	if out.kube == "" {
 		if out.kube, err = b.buildKube(ctx, version); err != nil {
 			return binaries{}, err
@@ -243,7 +249,7 @@ func (b *builder) product(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	to := filepath.Join(b.cache, "bin", "bm-ccm")
+	to := filepath.Join(b.ownDir(), "bm-ccm")
 	return to, b.goBuild(ctx, filepath.Dir(b.module), to, "./cmd/bm-ccm", "")
 }
 

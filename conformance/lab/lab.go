@@ -4,7 +4,6 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509/pkix"
 	"errors"
@@ -12,17 +11,14 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 // Lab is a running cluster.
 type Lab struct {
+	admin
 	opts   Options
 	slot   *slot
 	bins   binaries
@@ -34,8 +30,6 @@ type Lab struct {
 	router *Router
 	nodes  []*Node
 	say    func(string, ...any)
-
-	kubeconfig string
 }
 
 // startTimeout bounds the start of a lab whose binaries are there.
@@ -142,10 +136,14 @@ func (l *Lab) describe() {
 	l.client = host("client", clientLAN.addresses(clientHost, l.opts.IPv4Only))
 	l.router = &Router{Host: host("router", lan(routerHost)), dir: filepath.Join(l.slot.dir(), "frr")}
 	for i := range l.opts.Nodes {
-		h := host(fmt.Sprintf("n%d", i+1), lan(firstNodeHost+i))
+		h := host(fmt.Sprintf("n%d", i+1), lan(nodeHost(i+1)))
 		l.nodes = append(l.nodes, &Node{Host: *h, index: i + 1, lab: l})
 	}
-	l.kubeconfig = filepath.Join(l.slot.dir(), "pki", "admin.kubeconfig")
+	l.admin = admin{binary: l.bins.path("kubectl"), kubeconfig: kubeconfigPath(l.slot)}
+	l.api = &apiServer{
+		dir: l.slot.dir(), netns: l.fab.netns, bins: l.bins, addr: l.fab.Addr(),
+		port: apiPort, etcd: 2379, peer: 2380, v4only: l.opts.IPv4Only, lab: true,
+	}
 }
 
 func (l *Lab) ns(name string) string { return l.slot.prefix() + name }
@@ -157,10 +155,7 @@ func (l *Lab) startAPI(ctx context.Context) error {
 	if l.pki, err = newPKI(filepath.Join(l.slot.dir(), "pki")); err != nil {
 		return err
 	}
-	l.api = &apiServer{
-		dir: l.slot.dir(), netns: l.fab.netns, bins: l.bins, pki: l.pki, addr: l.fab.Addr(),
-		port: apiPort, etcd: 2379, peer: 2380, v4only: l.opts.IPv4Only, lab: true,
-	}
+	l.api.pki = l.pki
 	if err := l.api.start(ctx); err != nil {
 		return err
 	}
@@ -169,8 +164,8 @@ func (l *Lab) startAPI(ctx context.Context) error {
 		return err
 	}
 	url := "https://" + at.String()
-	admin := pkix.Name{CommonName: "admin", Organization: []string{"system:masters"}}
-	if l.kubeconfig, err = l.pki.kubeconfig("admin", admin, url); err != nil {
+	name := pkix.Name{CommonName: "admin", Organization: []string{"system:masters"}}
+	if l.kubeconfig, err = l.pki.kubeconfig("admin", name, url); err != nil {
 		return err
 	}
 	return l.api.ready(ctx, url)
@@ -186,23 +181,6 @@ func (l *Lab) Slot() int { return l.slot.n }
 
 // Dir is the lab's folder; logs are in its subfolder logs.
 func (l *Lab) Dir() string { return l.slot.dir() }
-
-// Kubeconfig is the path of the cluster administrator's kubeconfig. It works
-// from the machine itself.
-func (l *Lab) Kubeconfig() string { return l.kubeconfig }
-
-// AdminConfig is the cluster administrator's client configuration, without a
-// client-side rate limit.
-func (l *Lab) AdminConfig() (*rest.Config, error) { return adminConfig(l.kubeconfig) }
-
-func adminConfig(kubeconfig string) (*rest.Config, error) {
-	c, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("reading the administrator's kubeconfig: %w", err)
-	}
-	c.QPS = -1
-	return c, nil
-}
 
 // Fab is the host of the control plane and of what else belongs to the site.
 func (l *Lab) Fab() *Host { return l.fab }
@@ -243,42 +221,4 @@ func (l *Lab) Nodes() []*Node { return l.nodes }
 // to logs/NAME.log in Dir.
 func (l *Lab) RunInFab(name string, argv, env []string) (*Daemon, error) {
 	return start(l.slot.dir(), command{name: name, netns: l.fab.netns, argv: argv, env: env})
-}
-
-// Kubectl runs kubectl as cluster administrator and returns what it prints.
-func (l *Lab) Kubectl(ctx context.Context, args ...string) (string, error) {
-	return l.kubectl(ctx, nil, args...)
-}
-
-// KubectlCommand makes a kubectl command, for callers that connect its
-// standard streams themselves.
-func (l *Lab) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, l.bins.path("kubectl"), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+l.kubeconfig)
-	return cmd
-}
-
-func (l *Lab) kubectl(ctx context.Context, stdin []byte, args ...string) (string, error) {
-	cmd := l.KubectlCommand(ctx, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if stdin != nil {
-		cmd.Stdin = bytes.NewReader(stdin)
-	}
-	if err := cmd.Run(); err != nil {
-		return stdout.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return stdout.String(), nil
-}
-
-// Apply applies manifests (YAML or JSON).
-func (l *Lab) Apply(ctx context.Context, manifests []byte) error {
-	_, err := l.kubectl(ctx, manifests, "apply", "--server-side", "-f", "-")
-	return err
-}
-
-// ApplyPath applies a file, or the files of a folder.
-func (l *Lab) ApplyPath(ctx context.Context, path string) error {
-	_, err := l.Kubectl(ctx, "apply", "--server-side", "-f", path)
-	return err
 }

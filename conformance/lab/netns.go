@@ -114,7 +114,7 @@ func deleteNetns(names []string) error {
 }
 
 // membersOf finds the processes in the namespaces.
-func membersOf(names []string) ([]int, error) {
+func membersOf(names []string) ([]process, error) {
 	inodes := map[string]bool{}
 	for _, n := range names {
 		var st unix.Stat_t
@@ -131,10 +131,11 @@ func membersOf(names []string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []int
+	var out []process
 	for _, pid := range pids {
-		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && inodes[ns] {
-			out = append(out, pid)
+		p := process{Name: "a process of the lab", PID: pid, Start: startTime(pid)}
+		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && inodes[ns] && p.alive() {
+			out = append(out, p)
 		}
 	}
 	return out, nil

@@ -86,20 +86,35 @@ func (l *Lab) cables(ctx context.Context) error {
 	if err := l.cable(ctx, l.client, "eth0", "ext", clientLAN, clientHost); err != nil {
 		return err
 	}
-	for i, n := range l.nodes {
-		if err := l.cable(ctx, &n.Host, "eth0", "lan", nodeLAN, firstNodeHost+i); err != nil {
+	for _, n := range l.nodes {
+		if err := l.wire(ctx, n); err != nil {
 			return err
 		}
 	}
 	return l.routes(ctx)
 }
 
-// cable connects an interface of the host to a switch; its port there is
-// called as the host and the switch.
+// wire connects a node and gives it its routes.
+func (l *Lab) wire(ctx context.Context, n *Node) error {
+	if err := l.cable(ctx, &n.Host, "eth0", "lan", nodeLAN, nodeHost(n.index)); err != nil {
+		return err
+	}
+	return ipBatch(ctx, n.netns, append(l.defaultRoute(nodeLAN), l.podRoutes(n.index)...)...)
+}
+
+// portName is the name of the host's port on a switch.
+func portName(h *Host, sw string) string { return h.Name + "-" + sw }
+
+// mac is the same whenever the host is connected again.
+func mac(sw string, number int) string {
+	return fmt.Sprintf("02:%02x:%02x:00:%02x:%02x", sw[0], sw[1], number>>8, number&0xff)
+}
+
+// cable connects an interface of the host to a switch.
 func (l *Lab) cable(ctx context.Context, h *Host, dev, sw string, net dual, number int) error {
-	port := h.Name + "-" + sw
+	port := portName(h, sw)
 	err := ipBatch(ctx, l.ns("sw"),
-		fmt.Sprintf("link add %s type veth peer name %s netns %s", port, dev, h.netns),
+		fmt.Sprintf("link add %s type veth peer name %s address %s netns %s", port, dev, mac(sw, number), h.netns),
 		fmt.Sprintf("link set %s master %s up", port, sw))
 	if err != nil {
 		return fmt.Errorf("connecting %s to %s: %w", h.Name, sw, err)
@@ -114,8 +129,8 @@ func (l *Lab) cable(ctx context.Context, h *Host, dev, sw string, net dual, numb
 	return nil
 }
 
-// routes gives every host a default route to the router, and everybody who
-// talks to pods a route to each node's pods.
+// routes gives the hosts that are not nodes a default route to the router, and
+// those that talk to pods a route to each node's.
 func (l *Lab) routes(ctx context.Context) error {
 	if err := ipBatch(ctx, l.client.netns, l.defaultRoute(clientLAN)...); err != nil {
 		return err
@@ -123,15 +138,7 @@ func (l *Lab) routes(ctx context.Context) error {
 	if err := ipBatch(ctx, l.router.netns, l.podRoutes(0)...); err != nil {
 		return err
 	}
-	if err := ipBatch(ctx, l.fab.netns, append(l.defaultRoute(nodeLAN), l.podRoutes(0)...)...); err != nil {
-		return err
-	}
-	for i, n := range l.nodes {
-		if err := ipBatch(ctx, n.netns, append(l.defaultRoute(nodeLAN), l.podRoutes(i+1)...)...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return ipBatch(ctx, l.fab.netns, append(l.defaultRoute(nodeLAN), l.podRoutes(0)...)...)
 }
 
 func (l *Lab) defaultRoute(net dual) []string {

@@ -96,8 +96,11 @@ func writeImages(path string, images map[string]Image) error {
 	return nil
 }
 
-// nodesReady waits until every Node is Ready.
+// nodesReady waits until every Node is Ready, and pods can be made.
 func (l *Lab) nodesReady(ctx context.Context) error {
+	if _, err := l.Kubectl(ctx, "wait", "--for=create", "serviceaccount/default", "--timeout=60s"); err != nil {
+		return fmt.Errorf("waiting for the default service account: %w", err)
+	}
 	for _, n := range l.nodes {
 		_, err := l.Kubectl(ctx, "wait", "--for=create", "node/"+n.Name, "--timeout=60s")
 		if err == nil {

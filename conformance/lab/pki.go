@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -53,7 +54,22 @@ func newPKI(dir string) (*pki, error) {
 	if p.cert, err = x509.ParseCertificate(der); err != nil {
 		return nil, fmt.Errorf("reading the CA: %w", err)
 	}
-	return p, errors.Join(writePEM(p.certFile("ca"), "CERTIFICATE", der), p.serviceAccountKey())
+	return p, errors.Join(writePEM(p.certFile("ca"), "CERTIFICATE", der), writeKey(p.keyFile("ca"), key), p.serviceAccountKey())
+}
+
+// loadPKI reads what newPKI wrote.
+func loadPKI(dir string) (*pki, error) {
+	p := &pki{dir: dir}
+	pair, err := tls.LoadX509KeyPair(p.certFile("ca"), p.keyFile("ca"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the lab's CA: %w", err)
+	}
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("the lab's CA has a %T", pair.PrivateKey)
+	}
+	p.cert, p.key = pair.Leaf, key
+	return p, nil
 }
 
 func template(subject pkix.Name) *x509.Certificate {

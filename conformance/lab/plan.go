@@ -27,11 +27,13 @@ var (
 
 // Host numbers in the LANs.
 const (
-	routerHost    = 1
-	fabHost       = 2
-	clientHost    = 10
-	firstNodeHost = 11 // node i has number 10+i
+	routerHost = 1
+	fabHost    = 2
+	clientHost = 10
 )
+
+// nodeHost is the host number of node i, counted from 1.
+func nodeHost(i int) int { return 10 + i }
 
 // dual is a network of both families.
 type dual struct{ v4, v6 netip.Prefix }

@@ -115,7 +115,7 @@ func start(dir string, c command) (*Daemon, error) {
 	d := &Daemon{
 		process: process{Name: c.name},
 		logPath: filepath.Join(dir, "logs", c.name+".log"),
-		record:  filepath.Join(dir, "procs", c.name+".json"),
+		record:  recordFile(dir, c.name),
 		done:    make(chan struct{}),
 	}
 	if err := errors.Join(os.MkdirAll(filepath.Dir(d.logPath), 0o755), os.MkdirAll(filepath.Dir(d.record), 0o755)); err != nil {

@@ -143,20 +143,25 @@ func (s *slot) destroy() error {
 }
 
 // endProcesses kills what was recorded, and everything in the lab's
-// namespaces: nothing gets in there but through the lab. It repeats until
-// nothing is left, because a process may be forking.
+// namespaces: nothing gets in there but through the lab.
 func (s *slot) endProcesses() error {
+	if err := endAll(s.living); err != nil {
+		return fmt.Errorf("slot %d: %w", s.n, err)
+	}
+	return nil
+}
+
+// endAll kills processes until the list of them is empty: one may be forking
+// while it is listed.
+func endAll(list func() ([]process, error)) error {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		left, err := s.living()
-		if err != nil {
+		left, err := list()
+		if err != nil || len(left) == 0 {
 			return err
 		}
-		if len(left) == 0 {
-			return nil
-		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("slot %d: %d processes do not end, the first is %s (pid %d)", s.n, len(left), left[0].Name, left[0].PID)
+			return fmt.Errorf("%d processes do not end, the first is %s (pid %d)", len(left), left[0].Name, left[0].PID)
 		}
 		for _, p := range left {
 			if err := p.killOne(); err != nil {
@@ -177,14 +182,10 @@ func (s *slot) living() ([]process, error) {
 	if err != nil {
 		return nil, err
 	}
-	pids, err := membersOf(names)
+	out, err := membersOf(names)
 	if err != nil {
 		return nil, err
 	}
-	for _, pid := range pids {
-		records = append(records, process{Name: "a process of the lab", PID: pid, Start: startTime(pid)})
-	}
-	var out []process
 	for _, p := range records {
 		if p.alive() {
 			out = append(out, p)

@@ -19,17 +19,21 @@ type state struct {
 	Kept     bool             `json:"kept"`
 	Owner    int              `json:"owner"` // pid of the process that made it
 	Created  time.Time        `json:"created"`
+	NoCloud  bool             `json:"noCloudProvider"`
 	Kube     string           `json:"kube"`
 	Own      string           `json:"own"`
 	Images   map[string]Image `json:"images"`
 }
+
+func kubeconfigPath(s *slot) string { return filepath.Join(s.dir(), "pki", "admin.kubeconfig") }
 
 func stateFile(s *slot) string { return filepath.Join(s.dir(), "lab.json") }
 
 func (l *Lab) save() error {
 	raw, err := json.MarshalIndent(state{
 		Nodes: l.opts.Nodes, IPv4Only: l.opts.IPv4Only, Kept: l.opts.Keep, Owner: os.Getpid(), Created: time.Now(),
-		Kube: l.bins.kube, Own: l.bins.own, Images: l.images,
+		NoCloud: l.opts.NoCloudProvider,
+		Kube:    l.bins.kube, Own: l.bins.own, Images: l.images,
 	}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding the lab's state: %w", err)
@@ -48,6 +52,8 @@ type Info struct {
 	Live    bool // its owner lives; otherwise the next lab removes it
 	Owner   int  // pid of the process that made it
 	Created time.Time
+	// Kubeconfig is the path of the cluster administrator's kubeconfig.
+	Kubeconfig string
 }
 
 // List lists the labs of this machine.
@@ -66,7 +72,8 @@ func List() ([]Info, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Info{Slot: n, Nodes: st.Nodes, Kept: st.Kept, Live: live, Owner: st.Owner, Created: st.Created})
+		out = append(out, Info{Slot: n, Nodes: st.Nodes, Kept: st.Kept, Live: live, Owner: st.Owner, Created: st.Created,
+			Kubeconfig: kubeconfigPath(s)})
 	}
 	return out, nil
 }
@@ -95,7 +102,7 @@ func (s *slot) live() (bool, error) {
 	return false, probe.release()
 }
 
-// Open gives access to a lab that another process made.
+// Open gives access to a lab that another process made and that is up.
 func Open(n int) (*Lab, error) {
 	s := &slot{n: n}
 	st, err := s.read()
@@ -106,10 +113,13 @@ func Open(n int) (*Lab, error) {
 		return nil, err
 	}
 	l := &Lab{
-		opts: Options{Nodes: st.Nodes, IPv4Only: st.IPv4Only, Keep: st.Kept}, slot: s,
+		opts: Options{Nodes: st.Nodes, IPv4Only: st.IPv4Only, Keep: st.Kept, NoCloudProvider: st.NoCloud}, slot: s,
 		bins: binaries{kube: st.Kube, own: st.Own}, images: st.Images, say: func(string, ...any) {},
 	}
 	l.describe()
+	if l.pki, err = loadPKI(filepath.Join(s.dir(), "pki")); err != nil {
+		return nil, fmt.Errorf("the lab in slot %d is not up: %w", n, err)
+	}
 	return l, nil
 }
 

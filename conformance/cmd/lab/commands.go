@@ -114,11 +114,7 @@ func status(_ context.Context, args []string) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SLOT\tNODES\tSTATE\tAGE\tKUBECONFIG")
 	for _, i := range labs {
-		l, err := lab.Open(i.Slot)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\n", i.Slot, i.Nodes, describe(i), time.Since(i.Created).Round(time.Second), l.Kubeconfig())
+		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\n", i.Slot, i.Nodes, describe(i), time.Since(i.Created).Round(time.Second), i.Kubeconfig)
 	}
 	return w.Flush()
 }
