@@ -1,0 +1,273 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package netbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+)
+
+// Allocator implements ipam.Allocator on NetBox.
+type Allocator struct {
+	client     *Client
+	cluster    string
+	clusterUID string
+
+	locks    *keyLocks
+	claims   *claimCache
+	prefixes *prefixBook
+	waiting  *claimQueues
+	removals *batcher[*removal]
+
+	// starting is held by the one call that checks NetBox and fills the cache.
+	starting chan struct{}
+	mu       sync.Mutex
+	trusted  bool
+	problem  error
+	retry    time.Time
+}
+
+var (
+	_ ipam.Allocator = (*Allocator)(nil)
+	_ ipam.Knower    = (*Allocator)(nil)
+)
+
+// NewAllocator returns an allocator for the claims of one cluster. clusterUID
+// tells the cluster from another one of the same name; empty leaves that out.
+func NewAllocator(client *Client, cluster, clusterUID string) *Allocator {
+	a := &Allocator{
+		client: client, cluster: cluster, clusterUID: clusterUID,
+		locks:    &keyLocks{held: map[string]*keyLock{}},
+		claims:   newClaimCache(),
+		prefixes: &prefixBook{client: client, known: map[v1alpha1.NetBoxPrefix]knownPrefix{}},
+		starting: make(chan struct{}, 1),
+	}
+	a.waiting = &claimQueues{allocator: a, byPrefix: map[int64]*batcher[*waitingClaim]{}}
+	a.removals = newBatcher(a.removeBatch)
+	return a
+}
+
+// problemTTL is how long a failed check is remembered, so that a backlog of
+// Services does not repeat it once each.
+const problemTTL = time.Second
+
+// ready returns once NetBox was checked and the cache filled.
+func (a *Allocator) ready(ctx context.Context) error {
+	if done, err := a.state(); done {
+		return err
+	}
+	select {
+	case a.starting <- struct{}{}:
+		defer func() { <-a.starting }()
+	case <-ctx.Done():
+		return &ipam.UnavailableError{Doing: "waiting for the check of NetBox", Err: ctx.Err()}
+	}
+	if done, err := a.state(); done {
+		return err
+	}
+	err := a.Check(ctx)
+	if err == nil {
+		_, err = a.refresh(ctx)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.trusted, a.problem = err == nil, err
+	if ctx.Err() == nil { // else it says nothing about NetBox
+		a.retry = time.Now().Add(problemTTL)
+	}
+	return err
+}
+
+// state tells whether there is no need to check: all is well, or it was not a
+// moment ago.
+func (a *Allocator) state() (done bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.trusted {
+		return true, nil
+	}
+	if a.problem != nil && time.Now().Before(a.retry) {
+		return true, a.problem
+	}
+	return false, nil
+}
+
+// distrust makes the next call check NetBox again.
+func (a *Allocator) distrust() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.trusted = false
+}
+
+// refresh lists all records of this cluster and fills the cache.
+func (a *Allocator) refresh(ctx context.Context) (map[string]holding, error) {
+	done := a.claims.listing()
+	records, err := a.client.addressesByCluster(ctx, a.cluster)
+	if err != nil {
+		done(nil, false)
+		return nil, err
+	}
+	log := klog.FromContext(ctx)
+	done(holdings(records, func(r record) { warnDouble(log, r) }), true)
+	return a.claims.all(), nil
+}
+
+func warnDouble(log klog.Logger, r record) {
+	if r.claim == "" {
+		return // somebody tells us of an address of the cluster that is no claim
+	}
+	log.Info("NetBox has several addresses with one claim key; the one with the lowest id counts, clear the field of the other",
+		"claim", r.claim, "id", r.id, "address", r.addr)
+}
+
+// lookup asks NetBox for the records of a key.
+func (a *Allocator) lookup(ctx context.Context, key string) (holding, error) {
+	records, err := a.client.addressesByClaim(ctx, claimTexts(key))
+	if err != nil {
+		a.recheckAfter(err)
+		return holding{}, err
+	}
+	log := klog.FromContext(ctx)
+	h := holdings(records, func(r record) { warnDouble(log, r) })[key]
+	a.claims.put(key, h)
+	return h, nil
+}
+
+// recheckAfter makes the next call check NetBox when an error may come from
+// its set-up.
+func (a *Allocator) recheckAfter(err error) {
+	if errors.As(err, new(*ipam.ConfigError)) {
+		a.distrust()
+	}
+}
+
+// holding returns what is known of a key, from NetBox if need be.
+func (a *Allocator) holding(ctx context.Context, key string) (holding, error) {
+	if h, ok := a.claims.get(key); ok {
+		return h, nil
+	}
+	return a.lookup(ctx, key)
+}
+
+// Known implements ipam.Knower: NetBox is asked only while the cache is empty
+// or in doubt.
+func (a *Allocator) Known(ctx context.Context, key ipam.Key) (ipam.Claim, bool, error) {
+	if err := a.ready(ctx); err != nil {
+		return ipam.Claim{}, false, err
+	}
+	h, err := a.holding(ctx, key.String())
+	if err != nil || h.empty() || !a.ours(*h.current()) {
+		return ipam.Claim{}, false, err
+	}
+	return claimOf(key, *h.current(), nil), true, nil
+}
+
+// Find implements ipam.Allocator. A claim that this process does not know is
+// looked for in NetBox.
+func (a *Allocator) Find(ctx context.Context, namespace, service string) ([]ipam.Claim, error) {
+	if err := a.ready(ctx); err != nil {
+		return nil, err
+	}
+	var out []ipam.Claim
+	for _, f := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
+		key := ipam.Key{Cluster: a.cluster, Namespace: namespace, Service: service, Family: f}
+		h, ok := a.claims.get(key.String())
+		if !ok || h.empty() {
+			var err error
+			if h, err = a.lookup(ctx, key.String()); err != nil {
+				return nil, err
+			}
+		}
+		if !h.empty() && a.ours(*h.current()) {
+			out = append(out, claimOf(key, *h.current(), nil))
+		}
+	}
+	return out, nil
+}
+
+// ours tells whether a record was made, or taken over, by this cluster.
+func (a *Allocator) ours(r record) bool {
+	return r.cluster == a.cluster && (r.clusterUID == "" || a.clusterUID == "" || r.clusterUID == a.clusterUID)
+}
+
+// List implements ipam.Allocator. It reads NetBox and refreshes what this
+// process knows.
+func (a *Allocator) List(ctx context.Context) ([]ipam.Claim, error) {
+	if err := a.ready(ctx); err != nil {
+		return nil, err
+	}
+	known, err := a.refresh(ctx)
+	if err != nil {
+		a.recheckAfter(err)
+		return nil, err
+	}
+	out := make([]ipam.Claim, 0, len(known))
+	for text, h := range known {
+		key, err := ipam.ParseKey(text)
+		if err == nil && key.Cluster == a.cluster && a.ours(*h.current()) {
+			out = append(out, claimOf(key, *h.current(), nil))
+		}
+	}
+	slices.SortFunc(out, func(x, y ipam.Claim) int { return strings.Compare(x.Key.String(), y.Key.String()) })
+	return out, nil
+}
+
+// Usage implements ipam.Allocator. It costs one request per prefix.
+func (a *Allocator) Usage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
+	out := map[ipam.Family]ipam.Usage{}
+	for i := range p.Spec.NetBox.Prefixes {
+		info, err := a.prefixes.find(ctx, p, i)
+		if err != nil {
+			return nil, err
+		}
+		used, err := a.client.countAddresses(ctx, info)
+		if err != nil {
+			return nil, err
+		}
+		u := out[ipam.FamilyOf(info.prefix.Addr())]
+		free := max(info.capacity()-used, 0)
+		u = ipam.Usage{Capacity: addUp(u.Capacity, info.capacity()), Used: addUp(u.Used, used), Free: addUp(u.Free, free)}
+		out[ipam.FamilyOf(info.prefix.Addr())] = u
+	}
+	return out, nil
+}
+
+// addUp adds counts and stays at 2^63-1.
+func addUp(a, b int64) int64 {
+	if sum := a + b; sum >= 0 {
+		return sum
+	}
+	return 1<<63 - 1
+}
+
+func claimOf(key ipam.Key, r record, pools []ipam.Pool) ipam.Claim {
+	return ipam.Claim{
+		Key: key, Addr: r.addr, Pool: ipam.PoolOf(r.addr, pools),
+		Owner: ipam.Owner{UID: r.serviceUID},
+	}
+}
+
+// conflict says why a record cannot be used by this cluster; nil if it can. A
+// record without a cluster was assigned by hand.
+func (a *Allocator) conflict(r record) error {
+	switch {
+	case r.cluster != "" && r.cluster != a.cluster:
+		return &ipam.ConflictError{Addr: r.addr, Holder: fmt.Sprintf("cluster %s (NetBox address %d)", r.cluster, r.id)}
+	case r.clusterUID != "" && a.clusterUID != "" && r.clusterUID != a.clusterUID:
+		return &ipam.ConflictError{Addr: r.addr, Holder: fmt.Sprintf(
+			"another cluster that is also named %s (NetBox address %d has %s %s, this cluster's is %s; give one of the two clusters another clusterName)",
+			a.cluster, r.id, fieldClusterUID, r.clusterUID, a.clusterUID)}
+	}
+	return nil
+}

@@ -1,0 +1,337 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package netbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+
+	gonetbox "github.com/netbox-community/go-netbox/v4"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+)
+
+// This file has every request that allocating needs. Reads are re-checked by
+// who asks: NetBox ignores a filter that it does not know and returns
+// everything.
+
+// pageSize is what NetBox gives at most unless configured otherwise.
+const pageSize = 1000
+
+// id32 is an object's id as go-netbox wants it.
+func id32(id int64) (int32, error) {
+	if id <= 0 || id > math.MaxInt32 {
+		return 0, fmt.Errorf("NetBox id %d is outside of 1 to %d", id, math.MaxInt32)
+	}
+	return int32(id), nil
+}
+
+// addresses lists addresses; the filter is in query.
+func (c *Client) addresses(ctx context.Context, doing string, query url.Values) (page[record], error) {
+	var out page[record]
+	query.Set("fields", recordFields)
+	query.Set("ordering", "id")
+	x := &exchange{doing: doing, query: query}
+	err := c.do(ctx, x, &out, func(ctx context.Context) error {
+		_, _, err := c.api.IpamAPI.IpamIpAddressesList(ctx).Execute()
+		return err
+	})
+	return out, err
+}
+
+// addressesByClaim returns the records whose claim field holds one of these
+// texts, by ascending id.
+func (c *Client) addressesByClaim(ctx context.Context, claims []string) ([]record, error) {
+	doing := "looking up a claim in NetBox"
+	out, err := c.addresses(ctx, doing, url.Values{
+		"cf_" + fieldClaim: claims, "limit": {strconv.Itoa(min(4*len(claims)+10, pageSize))}})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range out.Results {
+		if !slices.Contains(claims, r.claim) {
+			return nil, filterIgnored(doing, fieldClaim)
+		}
+	}
+	slices.SortFunc(out.Results, byID)
+	return out.Results, nil
+}
+
+// addressesByCluster returns all records of a cluster by ascending id.
+func (c *Client) addressesByCluster(ctx context.Context, cluster string) ([]record, error) {
+	doing := fmt.Sprintf("listing the addresses of cluster %s in NetBox", cluster)
+	var all []record
+	// Pages by id rather than by offset: what is deleted meanwhile moves no page.
+	for after := int64(0); ; {
+		out, err := c.addresses(ctx, doing, url.Values{
+			"cf_" + fieldCluster: {cluster}, "limit": {strconv.Itoa(pageSize)}, "id__gte": {strconv.FormatInt(after+1, 10)}})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range out.Results {
+			if r.cluster != cluster {
+				return nil, filterIgnored(doing, fieldCluster)
+			}
+			if r.id <= after {
+				return nil, &ipam.UnavailableError{Doing: doing, Err: fmt.Errorf("NetBox does not page by id: %d comes after %d", r.id, after)}
+			}
+			after = r.id
+		}
+		all = append(all, out.Results...)
+		if int64(len(out.Results)) >= out.Count || len(out.Results) == 0 {
+			return all, nil
+		}
+	}
+}
+
+func filterIgnored(doing, field string) error {
+	return &ipam.ConfigError{Problem: fmt.Sprintf(
+		"%s: NetBox does not filter by custom field %s: make it exist on ipam.ipaddress with filter logic exact", doing, field)}
+}
+
+// addressesAt returns the records of one address in one VRF.
+func (c *Client) addressesAt(ctx context.Context, addr netip.Addr, vrf int64) ([]record, error) {
+	doing := fmt.Sprintf("looking up %s in NetBox", addr)
+	out, err := c.addresses(ctx, doing, url.Values{"address": {addr.String()}, "vrf_id": {vrfParam(vrf)}, "limit": {"50"}})
+	if err != nil {
+		return nil, err
+	}
+	found := slices.DeleteFunc(out.Results, func(r record) bool { return r.addr != addr || r.vrf != vrf })
+	slices.SortFunc(found, byID)
+	return found, nil
+}
+
+// addressesByID returns those of these records that exist.
+func (c *Client) addressesByID(ctx context.Context, ids []int64) (map[int64]record, error) {
+	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	for _, id := range ids {
+		query.Add("id", strconv.FormatInt(id, 10))
+	}
+	out, err := c.addresses(ctx, "reading addresses before their release", query)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[int64]record, len(out.Results))
+	for _, r := range out.Results {
+		found[r.id] = r
+	}
+	return found, nil
+}
+
+// address returns one record and its ETag, which is empty before NetBox 4.6.
+func (c *Client) address(ctx context.Context, id int64) (record, string, error) {
+	n, err := id32(id)
+	if err != nil {
+		return record{}, "", err
+	}
+	var out record
+	x := &exchange{doing: fmt.Sprintf("reading NetBox address %d", id)}
+	err = c.do(ctx, x, &out, func(ctx context.Context) error {
+		_, _, err := c.api.IpamAPI.IpamIpAddressesRetrieve(ctx, n).Execute()
+		return err
+	})
+	return out, x.etag, err
+}
+
+// claimNext takes the next free addresses of a prefix, one for each item, all
+// or none. items is never empty: NetBox before 4.7 walks the whole prefix then.
+func (c *Client) claimNext(ctx context.Context, prefix prefixInfo, items []item) ([]record, error) {
+	n, err := id32(prefix.id)
+	if err != nil {
+		return nil, err
+	}
+	bodies := make([]map[string]any, len(items))
+	for i, it := range items {
+		bodies[i] = it.body()
+	}
+	body, err := json.Marshal(bodies)
+	if err != nil {
+		return nil, fmt.Errorf("writing a claim: %w", err)
+	}
+	var out []record
+	x := &exchange{doing: "claiming an address in " + prefix.String(), body: body}
+	err = c.do(ctx, x, &out, func(ctx context.Context) error {
+		_, _, err := c.api.IpamAPI.IpamPrefixesAvailableIpsCreate(ctx, n).IPAddressRequest([]gonetbox.IPAddressRequest{}).Execute()
+		return err
+	})
+	return out, err
+}
+
+// create records one given address.
+func (c *Client) create(ctx context.Context, addr netip.Addr, vrf int64, it item) (record, error) {
+	fields := it.body()
+	delete(fields, "prefix_length")
+	fields["address"] = netip.PrefixFrom(addr, addr.BitLen()).String()
+	if vrf != 0 {
+		fields["vrf"] = vrf
+	}
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return record{}, fmt.Errorf("writing a claim: %w", err)
+	}
+	var out record
+	x := &exchange{doing: fmt.Sprintf("claiming %s in NetBox", addr), body: body}
+	err = c.do(ctx, x, &out, func(ctx context.Context) error {
+		_, _, err := c.api.IpamAPI.IpamIpAddressesCreate(ctx).WritableIPAddressRequest(gonetbox.WritableIPAddressRequest{}).Execute()
+		return err
+	})
+	return out, err
+}
+
+// setFields changes custom fields of one record and leaves everything else.
+func (c *Client) setFields(ctx context.Context, id int64, fields map[string]any) (record, error) {
+	n, err := id32(id)
+	if err != nil {
+		return record{}, err
+	}
+	body, err := json.Marshal(map[string]any{"custom_fields": fields})
+	if err != nil {
+		return record{}, fmt.Errorf("writing custom fields: %w", err)
+	}
+	var out record
+	x := &exchange{doing: fmt.Sprintf("recording the owner of NetBox address %d", id), body: body}
+	err = c.do(ctx, x, &out, func(ctx context.Context) error {
+		_, _, err := c.api.IpamAPI.IpamIpAddressesPartialUpdate(ctx, n).
+			PatchedWritableIPAddressRequest(gonetbox.PatchedWritableIPAddressRequest{}).Execute()
+		return err
+	})
+	return out, err
+}
+
+// delete deletes one record, if it still has the ETag (where that is not empty).
+func (c *Client) delete(ctx context.Context, id int64, etag string) error {
+	n, err := id32(id)
+	if err != nil {
+		return err
+	}
+	x := &exchange{doing: fmt.Sprintf("releasing NetBox address %d", id), ifMatch: etag}
+	return c.do(ctx, x, nil, func(ctx context.Context) error {
+		_, err := c.api.IpamAPI.IpamIpAddressesDestroy(ctx, n).Execute()
+		return err
+	})
+}
+
+// deleteAll deletes several records in one request.
+func (c *Client) deleteAll(ctx context.Context, ids []int64) error {
+	list := make([]map[string]int64, len(ids))
+	for i, id := range ids {
+		list[i] = map[string]int64{"id": id}
+	}
+	body, err := json.Marshal(list)
+	if err != nil {
+		return fmt.Errorf("writing a list of ids: %w", err)
+	}
+	x := &exchange{doing: fmt.Sprintf("releasing %d addresses in NetBox", len(ids)), body: body}
+	return c.do(ctx, x, nil, func(ctx context.Context) error {
+		_, err := c.api.IpamAPI.IpamIpAddressesBulkDestroy(ctx).IPAddressRequest([]gonetbox.IPAddressRequest{}).Execute()
+		return err
+	})
+}
+
+// countAddresses counts the records within a prefix, by anybody.
+func (c *Client) countAddresses(ctx context.Context, p prefixInfo) (int64, error) {
+	var out page[objectID]
+	x := &exchange{
+		doing: "counting the addresses in " + p.String(),
+		query: url.Values{"parent": {p.prefix.String()}, "vrf_id": {vrfParam(p.vrf)}, "limit": {"1"}, "fields": {"id"}},
+	}
+	err := c.do(ctx, x, &out, func(ctx context.Context) error {
+		_, _, err := c.api.IpamAPI.IpamIpAddressesList(ctx).Execute()
+		return err
+	})
+	return out.Count, err
+}
+
+// prefixObject is a prefix as NetBox has it.
+type prefixObject struct {
+	ID     int64     `json:"id"`
+	Prefix string    `json:"prefix"`
+	VRF    *objectID `json:"vrf"`
+	Status choice    `json:"status"`
+	IsPool bool      `json:"is_pool"`
+}
+
+// prefixes returns the objects of one prefix in one VRF.
+func (c *Client) prefixes(ctx context.Context, p netip.Prefix, vrf int64) ([]prefixObject, error) {
+	var out page[prefixObject]
+	x := &exchange{
+		doing: fmt.Sprintf("looking up prefix %s in NetBox", p),
+		query: url.Values{"prefix": {p.String()}, "vrf_id": {vrfParam(vrf)}, "limit": {"50"}},
+	}
+	err := c.do(ctx, x, &out, func(ctx context.Context) error {
+		_, _, err := c.api.IpamAPI.IpamPrefixesList(ctx).Execute()
+		return err
+	})
+	return slices.DeleteFunc(out.Results, func(o prefixObject) bool {
+		return o.Prefix != p.String() || (o.VRF == nil) != (vrf == 0) || o.VRF != nil && o.VRF.ID != vrf
+	}), err
+}
+
+// namedObject is an object with a name.
+type namedObject struct {
+	ID   int64  `json:"id"`
+	Name string `json:"name"`
+}
+
+// vrfs returns the VRFs of this name.
+func (c *Client) vrfs(ctx context.Context, name string) ([]namedObject, error) {
+	var out page[namedObject]
+	x := &exchange{doing: fmt.Sprintf("looking up VRF %q in NetBox", name), query: url.Values{"name": {name}, "limit": {"50"}}}
+	err := c.do(ctx, x, &out, func(ctx context.Context) error {
+		_, _, err := c.api.IpamAPI.IpamVrfsList(ctx).Execute()
+		return err
+	})
+	return slices.DeleteFunc(out.Results, func(o namedObject) bool { return o.Name != name }), err
+}
+
+// version returns NetBox's version, for example "4.7.3".
+func (c *Client) version(ctx context.Context) (string, error) {
+	var out struct {
+		Version string `json:"netbox-version"`
+	}
+	x := &exchange{doing: "asking NetBox for its version"}
+	err := c.do(ctx, x, &out, func(ctx context.Context) error {
+		_, _, err := c.api.StatusAPI.StatusRetrieve(ctx).Execute()
+		return err
+	})
+	return out.Version, err
+}
+
+// customField is the definition of a custom field.
+type customField struct {
+	Name        string   `json:"name"`
+	ObjectTypes []string `json:"object_types"`
+	Type        choice   `json:"type"`
+	Unique      bool     `json:"unique"`
+	FilterLogic choice   `json:"filter_logic"`
+}
+
+// customFields returns the definitions of these fields, by name.
+func (c *Client) customFields(ctx context.Context, names []string) (map[string]customField, error) {
+	var out page[customField]
+	x := &exchange{doing: "reading the custom fields in NetBox", query: url.Values{"name": names, "limit": {"100"}}}
+	err := c.do(ctx, x, &out, func(ctx context.Context) error {
+		_, _, err := c.api.ExtrasAPI.ExtrasCustomFieldsList(ctx).Execute()
+		return err
+	})
+	found := map[string]customField{}
+	for _, f := range out.Results {
+		found[f.Name] = f
+	}
+	return found, err
+}
+
+// vrfParam is a VRF in a filter.
+func vrfParam(vrf int64) string {
+	if vrf == 0 {
+		return "null"
+	}
+	return strconv.FormatInt(vrf, 10)
+}
