@@ -15,7 +15,9 @@ SHELL       := /bin/bash
 MODULE   := github.com/bm-ccm/bm-ccm
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT   ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
-LDFLAGS  := -X k8s.io/component-base/version.gitVersion=$(VERSION) -X k8s.io/component-base/version.gitCommit=$(COMMIT)
+# Not component-base's gitVersion: upstream takes that one for the version of
+# Kubernetes and picks its feature gates by it.
+LDFLAGS  := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # The tools are pinned; the version is in the file's name, so that an upgrade
 # is a new file and not a stale one.
