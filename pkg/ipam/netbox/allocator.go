@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -132,29 +133,46 @@ func warnDouble(log klog.Logger, r record) {
 }
 
 // lookup asks NetBox for the records of a key.
-func (a *Allocator) lookup(ctx context.Context, key string) (holding, error) {
-	records, err := a.client.addressesByClaim(ctx, claimTexts(key))
+func (a *Allocator) lookup(ctx context.Context, key ipam.Key) (holding, error) {
+	found, err := a.lookupAll(ctx, []ipam.Key{key})
 	if err != nil {
-		a.recheckAfter(err)
 		return holding{}, err
 	}
+	return found[0], nil
+}
+
+// lookupAll asks NetBox for the records of some keys, in one request.
+func (a *Allocator) lookupAll(ctx context.Context, keys []ipam.Key) ([]holding, error) {
+	var texts []string
+	for _, k := range keys {
+		texts = append(texts, claimTexts(k.String())...)
+	}
+	records, err := a.client.addressesByClaim(ctx, texts)
+	if err != nil {
+		a.recheckAfter(err)
+		return nil, err
+	}
 	log := klog.FromContext(ctx)
-	h := holdings(records, func(r record) { warnDouble(log, r) })[key]
-	a.claims.put(key, h)
-	return h, nil
+	byKey := holdings(records, func(r record) { warnDouble(log, r) })
+	out := make([]holding, len(keys))
+	for i, k := range keys {
+		out[i] = byKey[k.String()]
+		a.claims.put(k.String(), out[i])
+	}
+	return out, nil
 }
 
 // recheckAfter makes the next call check NetBox when an error may come from
 // its set-up.
 func (a *Allocator) recheckAfter(err error) {
-	if errors.As(err, new(*ipam.ConfigError)) {
+	if errors.As(err, new(*setUpError)) || status(err) == http.StatusBadRequest {
 		a.distrust()
 	}
 }
 
 // holding returns what is known of a key, from NetBox if need be.
-func (a *Allocator) holding(ctx context.Context, key string) (holding, error) {
-	if h, ok := a.claims.get(key); ok {
+func (a *Allocator) holding(ctx context.Context, key ipam.Key) (holding, error) {
+	if h, ok := a.claims.get(key.String()); ok {
 		return h, nil
 	}
 	return a.lookup(ctx, key)
@@ -166,31 +184,37 @@ func (a *Allocator) Known(ctx context.Context, key ipam.Key) (ipam.Claim, bool, 
 	if err := a.ready(ctx); err != nil {
 		return ipam.Claim{}, false, err
 	}
-	h, err := a.holding(ctx, key.String())
+	h, err := a.holding(ctx, key)
 	if err != nil || h.empty() || !a.ours(*h.current()) {
 		return ipam.Claim{}, false, err
 	}
 	return claimOf(key, *h.current(), nil), true, nil
 }
 
-// Find implements ipam.Allocator. A claim that this process does not know is
-// looked for in NetBox.
+// Find implements ipam.Allocator. Where this process knows of no claim at all,
+// or is in doubt, NetBox is asked.
 func (a *Allocator) Find(ctx context.Context, namespace, service string) ([]ipam.Claim, error) {
 	if err := a.ready(ctx); err != nil {
 		return nil, err
 	}
-	var out []ipam.Claim
-	for _, f := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
-		key := ipam.Key{Cluster: a.cluster, Namespace: namespace, Service: service, Family: f}
-		h, ok := a.claims.get(key.String())
-		if !ok || h.empty() {
-			var err error
-			if h, err = a.lookup(ctx, key.String()); err != nil {
-				return nil, err
-			}
+	keys := make([]ipam.Key, 2)
+	found := make([]holding, 2)
+	sure := true
+	for i, f := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
+		keys[i] = ipam.Key{Cluster: a.cluster, Namespace: namespace, Service: service, Family: f}
+		h, ok := a.claims.get(keys[i].String())
+		found[i], sure = h, sure && ok
+	}
+	if !sure || found[0].empty() && found[1].empty() {
+		var err error
+		if found, err = a.lookupAll(ctx, keys); err != nil {
+			return nil, err
 		}
+	}
+	var out []ipam.Claim
+	for i, h := range found {
 		if !h.empty() && a.ours(*h.current()) {
-			out = append(out, claimOf(key, *h.current(), nil))
+			out = append(out, claimOf(keys[i], *h.current(), nil))
 		}
 	}
 	return out, nil

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
@@ -34,7 +35,7 @@ func (a *Allocator) Claim(ctx context.Context, r ipam.Request) (ipam.Claim, erro
 	if err := a.ready(ctx); err != nil {
 		return ipam.Claim{}, err
 	}
-	h, err := a.holding(ctx, key)
+	h, err := a.holding(ctx, r.Key)
 	if err != nil {
 		return ipam.Claim{}, err
 	}
@@ -53,7 +54,7 @@ func (a *Allocator) Claim(ctx context.Context, r ipam.Request) (ipam.Claim, erro
 
 // adoptTaken goes on with the record of the key that NetBox says there is.
 func (a *Allocator) adoptTaken(ctx context.Context, r ipam.Request) (record, error) {
-	h, err := a.lookup(ctx, r.Key.String())
+	h, err := a.lookup(ctx, r.Key)
 	if err != nil {
 		return record{}, err
 	}
@@ -165,8 +166,8 @@ func (a *Allocator) stamp(ctx context.Context, r ipam.Request, rec record, claim
 }
 
 func notEchoed(r record) error {
-	return &ipam.ConfigError{Problem: fmt.Sprintf(
-		"NetBox did not record the owner of address %s: check the custom fields %s, %s, %s and %s", r.addr, fieldClaim, fieldCluster, fieldClusterUID, fieldServiceUID)}
+	return &setUpError{ipam.ConfigError{Problem: fmt.Sprintf(
+		"NetBox did not record the owner of address %s: check the custom fields %s, %s, %s and %s", r.addr, fieldClaim, fieldCluster, fieldClusterUID, fieldServiceUID)}}
 }
 
 // claimAny takes the next free address of the first prefix that has one.
@@ -243,11 +244,11 @@ func (a *Allocator) claimAsked(ctx context.Context, r ipam.Request, claim string
 		a.claims.doubt(r.Key.String())
 		return record{}, errKeyTaken
 	case bodySays(err, "Duplicate IP address"):
-		return record{}, a.takenBy(ctx, addr, info.vrf)
+		return record{}, a.takenBy(ctx, r.Key.String(), addr, info.vrf)
 	case definite(err):
 		return record{}, err
 	default:
-		return a.afterUnclear(ctx, r.Key.String(), claim, err)
+		return a.afterUnclear(ctx, r.Key, claim, err)
 	}
 }
 
@@ -298,8 +299,8 @@ func (a *Allocator) remember(key string, r record) {
 	})
 }
 
-// takenBy says who has an address.
-func (a *Allocator) takenBy(ctx context.Context, addr netip.Addr, vrf int64) error {
+// takenBy says who has an address: errKeyTaken if it is the claim itself.
+func (a *Allocator) takenBy(ctx context.Context, key string, addr netip.Addr, vrf int64) error {
 	at, err := a.client.addressesAt(ctx, addr, vrf)
 	if err != nil {
 		return err
@@ -307,13 +308,16 @@ func (a *Allocator) takenBy(ctx context.Context, addr netip.Addr, vrf int64) err
 	if len(at) == 0 {
 		return &ipam.ConflictError{Addr: addr, Holder: "a NetBox address that the token may not see"}
 	}
+	if slices.Contains(claimTexts(key), at[0].claim) {
+		return errKeyTaken
+	}
 	return &ipam.ConflictError{Addr: addr, Holder: at[0].holder()}
 }
 
 // afterUnclear finds out what became of a request whose answer was lost. It
 // never repeats the request: the next Claim does, after another look.
-func (a *Allocator) afterUnclear(ctx context.Context, key, claim string, cause error) (record, error) {
-	a.claims.doubt(key)
+func (a *Allocator) afterUnclear(ctx context.Context, key ipam.Key, claim string, cause error) (record, error) {
+	a.claims.doubt(key.String())
 	h, err := a.lookup(ctx, key)
 	if err != nil {
 		return record{}, cause
@@ -324,7 +328,7 @@ func (a *Allocator) afterUnclear(ctx context.Context, key, claim string, cause e
 		}
 	}
 	// It may still be on its way.
-	a.claims.doubt(key)
+	a.claims.doubt(key.String())
 	return record{}, cause
 }
 

@@ -118,12 +118,14 @@ func (c *Client) do(ctx context.Context, x *exchange, out any, call func(context
 	if err := c.gate.admit(x.doing); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	// go-netbox sees an empty body, so what it returns tells no more than x.
-	callErr := call(context.WithValue(ctx, exchangeKey{}, x))
+	callErr := call(context.WithValue(limited, exchangeKey{}, x))
 	err := c.judge(x, callErr)
-	c.gate.note(err)
+	if ctx.Err() == nil { // else the caller gave up, which says nothing of NetBox
+		c.gate.note(err)
+	}
 	if err != nil || out == nil {
 		return err
 	}

@@ -41,6 +41,12 @@ func refusal(x *exchange) error {
 	return e
 }
 
+// setUpError says that NetBox itself is not set up for claims (any longer), so
+// that Check has to look again. To callers outside it is an *ipam.ConfigError.
+type setUpError struct{ ipam.ConfigError }
+
+func (e *setUpError) Unwrap() error { return &e.ConfigError }
+
 // status returns the HTTP status of a definite refusal, 0 for other errors.
 func status(err error) int {
 	var e *answerError

@@ -53,9 +53,12 @@ func (g *gate) note(err error) {
 		g.failures = 0
 		return
 	}
+	pause := u.RetryAfter
+	if pause == 0 && time.Now().Before(g.until) {
+		return // sent before the gate closed
+	}
 	g.failures++
 	g.last = u.Err
-	pause := u.RetryAfter
 	if pause == 0 && g.failures >= failuresToClose {
 		pause = min(firstPause<<min(g.failures-failuresToClose, 8), longestPause)
 	}

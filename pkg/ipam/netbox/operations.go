@@ -92,8 +92,8 @@ func (c *Client) addressesByCluster(ctx context.Context, cluster string) ([]reco
 }
 
 func filterIgnored(doing, field string) error {
-	return &ipam.ConfigError{Problem: fmt.Sprintf(
-		"%s: NetBox does not filter by custom field %s: make it exist on ipam.ipaddress with filter logic exact", doing, field)}
+	return &setUpError{ipam.ConfigError{Problem: fmt.Sprintf(
+		"%s: NetBox does not filter by custom field %s: make it exist on ipam.ipaddress with filter logic exact", doing, field)}}
 }
 
 // addressesAt returns the records of one address in one VRF.

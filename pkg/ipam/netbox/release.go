@@ -25,7 +25,7 @@ func (a *Allocator) Release(ctx context.Context, key ipam.Key) error {
 	}
 	h, ok := a.claims.get(text)
 	if !ok || h.empty() {
-		if h, err = a.lookup(ctx, text); err != nil {
+		if h, err = a.lookup(ctx, key); err != nil {
 			return err
 		}
 	}
