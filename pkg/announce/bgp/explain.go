@@ -53,6 +53,9 @@ func shutdownText(data []byte) string {
 	return strings.ToValidUTF8(string(data[1:1+data[0]]), "?")
 }
 
+// codeHoldTimer is the error code of a NOTIFICATION (RFC 4271 section 4.5).
+const codeHoldTimer = "4"
+
 // explainReason turns gobgp's reason for the end of a session into advice.
 func (p *peer) explainReason() string {
 	received, isReceived := strings.CutPrefix(p.reason, "notification-received ")
@@ -63,7 +66,7 @@ func (p *peer) explainReason() string {
 		return fmt.Sprintf("the router's AS is not %d: check spec.peerASN of BGPPeer %q", p.PeerASN, p.Name)
 	case isReceived:
 		return withText("router ended the session: "+received, p.shutdownText)
-	case strings.Contains(p.reason, "hold-timer-expired"), strings.Contains(p.reason, "hold timer expired"):
+	case p.holdExpired, strings.Contains(p.reason, "hold-timer-expired"), strings.Contains(p.reason, "hold timer expired"):
 		return fmt.Sprintf("hold timer expired: nothing was heard from %s for %s", p.Address, p.HoldTime)
 	case p.reason == "read-failed", p.reason == "graceful-restart":
 		return "the router closed the connection without a word, as when its BGP is restarted"

@@ -62,6 +62,7 @@ const (
 	logDialFailed logEvent = iota + 1
 	logConnected
 	logNotification
+	logNotificationSent
 )
 
 // The records that tell something, and the attribute that holds the text.
@@ -74,6 +75,7 @@ var telltales = map[string]struct {
 	"failed to connect":               {logDialFailed, "Error"},
 	"outgoing connection established": {logConnected, ""},
 	"received notification":           {logNotification, "Communicated-Reason"},
+	"sent notification":               {logNotificationSent, "Code"},
 }
 
 func (h *logHandler) listen(r slog.Record) {

@@ -48,8 +48,11 @@ type peer struct {
 	diagnosis string // what a probe found, as advice
 	// shutdownText is what the router's operator had to say (RFC 9003).
 	shutdownText string
-	probing      bool
-	probed       time.Time
+	// holdExpired is set when we ended the session because of that: gobgp's
+	// reason is then the graceful restart that follows.
+	holdExpired bool
+	probing     bool
+	probed      time.Time
 	// noIPv4 is set when the session runs over IPv6 and the router cannot take
 	// IPv4 routes with an IPv6 next hop (RFC 8950).
 	noIPv4 bool
@@ -181,6 +184,7 @@ func telling(r api.PeerState_DisconnectReason) bool {
 
 func (s *Speaker) established(p *peer, remote []bgp.ParameterCapabilityInterface, at time.Time) {
 	p.since, p.reason, p.dialError, p.diagnosis, p.shutdownText = at, "", "", "", ""
+	p.holdExpired = false
 	noIPv4 := p.Address.Is6() && !takesIPv4OverIPv6(remote)
 	if noIPv4 == p.noIPv4 {
 		return
@@ -228,7 +232,7 @@ func (s *Speaker) heard(router netip.Addr, what logEvent, text string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		p, ok := s.byAddr[router]
-		if !ok || s.closed || p.state == Established && what != logNotification {
+		if !ok || s.closed || p.state == Established && what != logNotification && what != logNotificationSent {
 			return
 		}
 		switch what {
@@ -239,6 +243,8 @@ func (s *Speaker) heard(router netip.Addr, what logEvent, text string) {
 			p.reason, p.dialError, p.diagnosis = "", text, ""
 		case logNotification:
 			p.shutdownText = text
+		case logNotificationSent:
+			p.holdExpired = text == codeHoldTimer
 		case logConnected:
 			p.dialError = ""
 			s.scheduleProbe(p)

@@ -56,7 +56,12 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // down waits for a message that contains all of the words.
 func down(t *testing.T, s *bgp.Speaker, words ...string) bgp.Session {
 	t.Helper()
+	last := ""
 	return session(t, s, "tor", upTimeout, func(s bgp.Session) bool {
+		if s.Message != last {
+			last = s.Message
+			t.Logf("%s: %s", s.State, s.Message)
+		}
 		for _, w := range words {
 			if !strings.Contains(s.Message, w) {
 				return false
