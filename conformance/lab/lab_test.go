@@ -244,7 +244,7 @@ func testCable(t *testing.T, l *lab.Lab) {
 // testPower turns a node off and on; its pods come back.
 func testPower(t *testing.T, l *lab.Lab) {
 	n := l.Node(1)
-	if err := n.PowerOff(); err != nil {
+	if err := n.PowerOff(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := get(t.Context(), l, n.Addr(), 30080, "/hostname"); err == nil {

@@ -37,7 +37,12 @@ func (n *Node) bridgePort(ctx context.Context, state string) error {
 
 // PowerOff ends the node as pulling its power does: no process says goodbye,
 // and nothing in its memory is left. Its Node object stays.
-func (n *Node) PowerOff() error {
+func (n *Node) PowerOff(ctx context.Context) error {
+	// The kernel takes its time to remove a namespace, which forwards packets
+	// to the end.
+	if err := ipBatch(ctx, n.lab.ns("sw"), "link del "+portName(&n.Host, "lan")); err != nil {
+		return fmt.Errorf("powering %s off: %w", n.Name, err)
+	}
 	if err := endAll(n.members); err != nil {
 		return fmt.Errorf("powering %s off: %w", n.Name, err)
 	}
