@@ -1,0 +1,5 @@
+# NetBox with its static files, which a web server in front would serve.
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from netbox.wsgi import application as netbox
+
+application = StaticFilesHandler(netbox)
