@@ -4,6 +4,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 
 	"k8s.io/component-base/cli"
@@ -13,5 +15,17 @@ import (
 )
 
 func main() {
-	os.Exit(cli.Run(newRootCommand()))
+	err := cli.RunNoErrOutput(newRootCommand())
+	var told toldError
+	if err != nil && !errors.As(err, &told) {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+	}
+	if err != nil {
+		os.Exit(1)
+	}
 }
+
+// toldError is an error that the user has been told already.
+type toldError struct{ error }
+
+func (e toldError) Unwrap() error { return e.error }

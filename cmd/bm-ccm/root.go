@@ -19,8 +19,14 @@ func newRootCommand() *cobra.Command {
 		fmt.Fprintf(os.Stderr, "Error: %v\n", err)
 		os.Exit(1)
 	}
-	// cli.Run prints an error in one line when it finds usage silenced.
-	root.SilenceUsage = true
+	root.SilenceUsage = true // an error is one line, not the text of --help
+	run := root.RunE
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := run(cmd, args); err != nil {
+			return toldError{err} // upstream prints what it returns
+		}
+		return nil
+	}
 	// Upstream's help knows its own flags only, and its texts would be
 	// inherited by the subcommands.
 	controllerHelp := root.HelpFunc()

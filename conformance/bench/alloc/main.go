@@ -8,11 +8,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"k8s.io/klog/v2"
 
 	"github.com/bm-ccm/bm-ccm/conformance/bench"
 )
@@ -22,6 +25,9 @@ func main() {
 	out := flag.String("out", "build/bench", "the folder that alloc.json is written to")
 	binary := flag.String("bm-ccm", "build/bin/bm-ccm", "the bm-ccm binary to measure")
 	flag.Parse()
+	// The reference runs in this process: its log goes where bm-ccm's goes.
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *services, *out, *binary); err != nil {

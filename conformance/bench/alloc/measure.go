@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"sync"
@@ -59,13 +58,31 @@ func startCluster(ctx context.Context) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := cp.AdminConfig()
-	config.QPS, config.Burst = 2000, 4000
+	config, err := cp.AdminConfig()
+	if err != nil {
+		return nil, err
+	}
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{cp, client}, nil
+	c := &cluster{cp, client}
+	return c, c.createNode(ctx)
+}
+
+// createNode creates a node: without any, upstream warns at each Service.
+func (c *cluster) createNode(ctx context.Context) error {
+	node, err := c.client.CoreV1().Nodes().Create(ctx, &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: corev1.NodeSpec{ProviderID: "bench://n1"},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("creating a node: %w", err)
+	}
+	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	if _, err := c.client.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("making the node ready: %w", err)
+	}
+	return nil
 }
 
 // createServices creates n Services of type LoadBalancer, eight at a time.
@@ -236,7 +253,10 @@ func measureStock(ctx context.Context, n int) (result, error) {
 	if err := c.createServices(ctx, n, nil); err != nil {
 		return result{}, err
 	}
-	config := c.AdminConfig()
+	config, err := c.AdminConfig()
+	if err != nil {
+		return result{}, err
+	}
 	config.QPS, config.Burst = 1000, 2000
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -308,14 +328,13 @@ func measureOurs(ctx context.Context, n int, binary string) (result, restarted, 
 
 // prepare installs the objects and creates the backlog.
 func (c *cluster) prepare(ctx context.Context, n int) error {
-	if err := c.Apply(ctx, "deploy/crds"); err != nil {
+	if err := c.ApplyPath(ctx, "deploy/crds"); err != nil {
 		return err
 	}
-	file := filepath.Join(c.Dir(), "bench.yaml")
-	if err := os.WriteFile(file, []byte(manifests), 0o600); err != nil {
+	if _, err := c.Kubectl(ctx, "wait", "--for=condition=Established", "crd", "--all"); err != nil {
 		return err
 	}
-	if err := c.Apply(ctx, file); err != nil {
+	if err := c.Apply(ctx, []byte(manifests)); err != nil {
 		return err
 	}
 	class := "bm-ccm.io/bench"
@@ -366,7 +385,7 @@ type process struct {
 }
 
 func startBinary(ctx context.Context, c *cluster, binary string) (*process, error) {
-	config := filepath.Join(c.Dir(), "cloud-config.yaml")
+	config := c.Kubeconfig() + ".cloud-config"
 	if err := os.WriteFile(config, []byte("apiVersion: config.bm-ccm.io/v1alpha1\nkind: CloudConfig\nclusterName: bench\n"), 0o600); err != nil {
 		return nil, err
 	}
