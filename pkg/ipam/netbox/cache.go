@@ -4,6 +4,7 @@
 package netbox
 
 import (
+	"maps"
 	"strings"
 	"sync"
 )
@@ -149,9 +150,5 @@ func (c *claimCache) merge(fresh map[string]holding) {
 func (c *claimCache) all() map[string]holding {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make(map[string]holding, len(c.byKey))
-	for k, h := range c.byKey {
-		out[k] = h
-	}
-	return out
+	return maps.Clone(c.byKey)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -91,9 +92,7 @@ func (t *transport) prepare(req *http.Request, x *exchange) (*http.Request, erro
 	}
 	out := req.Clone(req.Context())
 	query := out.URL.Query()
-	for k, v := range x.query {
-		query[k] = v
-	}
+	maps.Copy(query, x.query)
 	out.URL.RawQuery = query.Encode()
 	out.Header.Set("Authorization", authorization)
 	out.Header.Set("Accept", "application/json")
@@ -114,7 +113,7 @@ func (t *transport) prepare(req *http.Request, x *exchange) (*http.Request, erro
 }
 
 func (x *exchange) read(resp *http.Response) {
-	defer resp.Body.Close() //nolint:errcheck // nothing to learn from closing what was read
+	defer resp.Body.Close()
 	x.status = resp.StatusCode
 	x.etag, x.location = resp.Header.Get("ETag"), resp.Header.Get("Location")
 	x.retryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -132,9 +133,7 @@ func (s *scene) record(t *testing.T, host, claim string, fields map[string]any) 
 	if claim != "" {
 		all["k8s_lb_claim"] = s.target.Cluster + "/" + s.namespace + "/" + claim
 	}
-	for k, v := range fields {
-		all[k] = v
-	}
+	maps.Copy(all, fields)
 	return s.make(t, "ipam/ip-addresses/", map[string]any{
 		"address": host, "vrf": s.vrf.id, "status": "active", "description": "written by hand", "custom_fields": all})
 }
@@ -217,7 +216,7 @@ func (s *scene) send(t *testing.T, method, path string, in any) (int, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
