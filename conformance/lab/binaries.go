@@ -87,6 +87,12 @@ func newBuilder(say func(string, ...any)) (*builder, error) {
 	return &builder{module: module, cache: cache, say: say}, nil
 }
 
+// ProductDir is the folder of the product's module, the one above this module.
+func ProductDir() (string, error) {
+	module, err := findModule()
+	return filepath.Dir(module), err
+}
+
 // findModule looks for the conformance module in the working directory, the
 // folders above it, and folders called conformance in those.
 func findModule() (string, error) {

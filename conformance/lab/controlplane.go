@@ -169,6 +169,7 @@ func (l *Lab) managers() error {
 	}
 	if _, err := l.RunInFab("kube-controller-manager", []string{
 		l.bins.path("kube-controller-manager"), "--kubeconfig=" + kcm, "--leader-elect=false", "--bind-address=127.0.0.1",
+		"--kube-api-qps=200", "--kube-api-burst=400", // asks for forty tokens when it starts
 		"--cloud-provider=external", "--allocate-node-cidrs=false", "--configure-cloud-routes=false",
 		"--use-service-account-credentials", "--root-ca-file=" + l.pki.certFile("ca"),
 		"--service-account-private-key-file=" + l.pki.keyFile("sa"), "--profiling=false",
