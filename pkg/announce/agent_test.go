@@ -224,13 +224,13 @@ func TestAgentWithoutAPIServer(t *testing.T) {
 	s.start("")
 	s.waitRouter("192.0.2.1")
 	s.waitStatus("in sync", inSync)
-	s.api.CloseClientConnections()
-	s.api.Close()
-	// The router forgets everything and must be told again, by an agent that
-	// cannot ask anybody.
-	s.router.StopBGP()
+	s.api.stop()
+	// The router ends the session and must be told everything again, by an
+	// agent that cannot ask anybody.
+	bgp, neighbor := fmt.Sprintf("router bgp %d", frrtest.ASN), "neighbor "+s.router.Local4.String()
+	s.router.Configure(bgp, neighbor+" shutdown")
 	s.waitRouter()
-	s.router.StartBGP()
+	s.router.Configure(bgp, "no "+neighbor+" shutdown")
 	s.waitRouter("192.0.2.1")
 }
 

@@ -53,8 +53,14 @@ func newAPIServer(t testing.TB) *apiServer {
 	mux.HandleFunc("POST "+base+"nodeannouncements", a.write)
 	mux.HandleFunc("PUT "+base+"nodeannouncements/{name}/status", a.write)
 	a.Server = httptest.NewServer(mux)
-	t.Cleanup(a.Close)
+	t.Cleanup(a.stop)
 	return a
+}
+
+// stop ends the server with all its watches.
+func (a *apiServer) stop() {
+	_ = a.Config.Close()
+	a.Close()
 }
 
 func typeMeta(kind string) metav1.TypeMeta {
