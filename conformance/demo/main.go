@@ -33,7 +33,7 @@ Environment:
 `
 
 func main() {
-	out := flag.String("out", "../build/bench", "the folder that demo.json with the figures is written to")
+	out := flag.String("out", "build/bench", "the folder that demo.json with the figures is written to")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), usage)
 		flag.PrintDefaults()
@@ -66,7 +66,10 @@ func run(ctx context.Context, out string) (err error) {
 	}
 	defer func() { err = errors.Join(err, ipam.Close()) }()
 	fmt.Fprintf(log, "NetBox: %s (%s)\n", ipam.URL, ipam.Web)
-	s := story.New(l, ipam, log)
+	s, err := story.New(l, ipam, log)
+	if err != nil {
+		return err
+	}
 	if err := s.Install(ctx); err != nil {
 		return explain(err, s)
 	}

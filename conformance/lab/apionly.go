@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // ControlPlaneOptions say what StartControlPlane starts.
@@ -87,8 +88,8 @@ func (cp *ControlPlane) UserKubeconfig(user string, groups ...string) (string, e
 // Close ends both processes and removes their files.
 func (cp *ControlPlane) Close() error {
 	var errs []error
-	for i := len(cp.api.daemons) - 1; i >= 0; i-- {
-		errs = append(errs, cp.api.daemons[i].Kill())
+	for _, d := range slices.Backward(cp.api.daemons) {
+		errs = append(errs, d.Kill())
 	}
 	if err := os.RemoveAll(cp.api.dir); err != nil {
 		errs = append(errs, fmt.Errorf("removing the control plane's folder: %w", err))

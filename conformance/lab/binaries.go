@@ -130,7 +130,7 @@ func (b *builder) kubernetesVersion() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading go.mod: %w", err)
 	}
-	for _, line := range strings.Split(string(raw), "\n") {
+	for line := range strings.SplitSeq(string(raw), "\n") {
 		f := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
 		if len(f) >= 2 && f[0] == "k8s.io/kubernetes" {
 			return f[1], nil

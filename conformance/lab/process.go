@@ -196,7 +196,10 @@ func (d *Daemon) forget() error {
 func (d *Daemon) failed() error {
 	select {
 	case <-d.done:
-		return fmt.Errorf("%s ended (%v):\n%s", d.Name, d.err, d.tail())
+		if d.err == nil {
+			return fmt.Errorf("%s ended by itself:\n%s", d.Name, d.tail())
+		}
+		return fmt.Errorf("%s ended: %w:\n%s", d.Name, d.err, d.tail())
 	default:
 		return nil
 	}

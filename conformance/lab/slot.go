@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -210,9 +211,8 @@ func unmountBelow(dir string) error {
 	if err != nil {
 		return fmt.Errorf("listing mounts: %w", err)
 	}
-	lines := strings.Split(string(raw), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		f := strings.Fields(lines[i])
+	for _, line := range slices.Backward(strings.Split(string(raw), "\n")) {
+		f := strings.Fields(line)
 		if len(f) < 5 || !strings.HasPrefix(f[4], dir+"/") {
 			continue
 		}

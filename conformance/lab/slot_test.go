@@ -43,22 +43,22 @@ func TestKillSparesOthers(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	real := process{Name: "sleep", PID: cmd.Process.Pid, Start: startTime(cmd.Process.Pid)}
-	if !real.alive() {
+	live := process{Name: "sleep", PID: cmd.Process.Pid, Start: startTime(cmd.Process.Pid)}
+	if !live.alive() {
 		t.Fatal("a process that was just started is not alive")
 	}
-	stale := real
+	stale := live
 	stale.Start += "0"
-	if err := stale.killOne(); err != nil || !real.alive() {
+	if err := stale.killOne(); err != nil || !live.alive() {
 		t.Fatalf("a process with another start time was ended (%v)", err)
 	}
-	if err := real.killOne(); err != nil {
+	if err := live.killOne(); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err == nil {
 		t.Error("sleep ended well although it was killed")
 	}
-	if real.alive() {
+	if live.alive() {
 		t.Error("a process that was waited for is alive")
 	}
 	if startTime(os.Getpid()) == "" {

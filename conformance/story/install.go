@@ -23,15 +23,13 @@ const class = "bm-ccm.io/public"
 // httpPort is where kiada serves HTTP.
 var httpPort = intstr.FromInt32(8080)
 
-// The places of the product's files, seen from the conformance module.
-const (
-	manifests = "../deploy/manifests"
-	examples  = "../deploy/examples"
-	namespace = "bm-ccm-system"
-)
+// namespace is where the manifests put bm-ccm.
+const namespace = "bm-ccm-system"
 
 // example is the path of an example that users are given too.
-func example(name string) string { return filepath.Join(examples, name) }
+func (s *Story) example(name string) string {
+	return filepath.Join(s.product, "deploy", "examples", name)
+}
 
 // processConfig is what an administrator adds to the manifests: where NetBox
 // is, and the token.
@@ -91,20 +89,18 @@ func render(t *template.Template, data any) ([]byte, error) {
 // install applies the product's manifests as a user does, then the
 // configuration of this cluster.
 func (s *Story) install(ctx context.Context) error {
-	if _, err := s.Lab.Kubectl(ctx, "create", "namespace", namespace); err != nil {
-		return err
-	}
 	config, err := render(processConfig, s.IPAM)
 	if err != nil {
+		return err
+	}
+	if _, err := s.Lab.Kubectl(ctx, "create", "namespace", namespace, "--save-config"); err != nil {
 		return err
 	}
 	if err := s.Lab.Apply(ctx, config); err != nil {
 		return err
 	}
-	if _, err := s.Lab.Kubectl(ctx, "apply", "-k", manifests); err != nil {
-		return err
-	}
-	return s.Lab.Apply(ctx, config) // the manifests hold a sample of it
+	_, err = s.Lab.Kubectl(ctx, "apply", "-k", filepath.Join(s.product, "deploy", "manifests"))
+	return err
 }
 
 // nodesReady waits until no node is tainted, and shows what bm-ccm made of them.

@@ -5,6 +5,7 @@ package story
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,9 +23,9 @@ import (
 // rounds is how many Services Measure creates, one after the other.
 const rounds = 20
 
-// Measure creates Services one by one and takes the time until the status is
-// set and until a client outside the cluster gets the first byte. The kiada
-// Deployment must be running.
+// Measure creates Services one by one in front of running pods and takes the
+// time until the status is set and until a client outside the cluster gets the
+// first byte.
 func (s *Story) Measure(ctx context.Context) ([]bench.Figure, error) {
 	config, err := s.Lab.AdminConfig()
 	if err != nil {
@@ -34,6 +35,10 @@ func (s *Story) Measure(ctx context.Context) ([]bench.Figure, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building a client: %w", err)
 	}
+	s.say("── measuring: %d Services, one after the other", rounds)
+	if err := errors.Join(s.expose(ctx), s.reach(ctx)); err != nil {
+		return nil, err
+	}
 	var status, firstByte []time.Duration
 	for i := range rounds {
 		assigned, reached, err := s.measureOne(ctx, client, fmt.Sprintf("measure-%02d", i))
@@ -41,6 +46,9 @@ func (s *Story) Measure(ctx context.Context) ([]bench.Figure, error) {
 			return nil, fmt.Errorf("measuring Service %d of %d: %w", i+1, rounds, err)
 		}
 		status, firstByte = append(status, assigned), append(firstByte, reached)
+	}
+	if _, err := s.Lab.Kubectl(ctx, "delete", "-f", s.example("kiada.yaml")); err != nil {
+		return nil, err
 	}
 	note := fmt.Sprintf("median of %d, lab idle", rounds)
 	return []bench.Figure{

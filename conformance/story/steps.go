@@ -20,7 +20,7 @@ const (
 
 // expose creates the application and waits for its address.
 func (s *Story) expose(ctx context.Context) error {
-	if err := s.Lab.ApplyPath(ctx, example("kiada.yaml")); err != nil {
+	if err := s.Lab.ApplyPath(ctx, s.example("kiada.yaml")); err != nil {
 		return err
 	}
 	addr, err := s.address(ctx, kiada)
@@ -162,7 +162,7 @@ func (s *Story) local(ctx context.Context) error {
 
 // mysql exposes a TCP service on its native port and greets it.
 func (s *Story) mysql(ctx context.Context) error {
-	if err := s.Lab.ApplyPath(ctx, example("mysql.yaml")); err != nil {
+	if err := s.Lab.ApplyPath(ctx, s.example("mysql.yaml")); err != nil {
 		return err
 	}
 	addr, err := s.address(ctx, mysql)
@@ -216,7 +216,7 @@ func (s *Story) remove(ctx context.Context) error {
 		return err
 	}
 	for _, name := range []string{"kiada.yaml", "mysql.yaml"} {
-		if _, err := s.Lab.Kubectl(ctx, "delete", "-f", example(name), "--wait=true"); err != nil {
+		if _, err := s.Lab.Kubectl(ctx, "delete", "-f", s.example(name), "--wait=true"); err != nil {
 			return err
 		}
 	}

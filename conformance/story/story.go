@@ -19,12 +19,14 @@ type Story struct {
 	IPAM *IPAM
 	Log  io.Writer
 
-	begin time.Time
+	product string // the folder of the product
+	begin   time.Time
 }
 
 // New returns a story over a running lab and NetBox.
-func New(l *lab.Lab, ipam *IPAM, log io.Writer) *Story {
-	return &Story{Lab: l, IPAM: ipam, Log: log, begin: time.Now()}
+func New(l *lab.Lab, ipam *IPAM, log io.Writer) (*Story, error) {
+	product, err := lab.ProductDir()
+	return &Story{Lab: l, IPAM: ipam, Log: log, product: product, begin: time.Now()}, err
 }
 
 // step is one scene of the story.

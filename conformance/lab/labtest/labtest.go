@@ -12,8 +12,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/conformance/lab"
 )
 
-// EnvRequireRoot, set to 1, makes a test fail that would be skipped because
-// this machine or user cannot have a lab.
+// EnvRequireRoot names the environment variable that, set to 1, makes a test
+// fail that would be skipped because this machine or user cannot have a lab.
 const EnvRequireRoot = "BM_CCM_REQUIRE_ROOT"
 
 // Require skips the test, or fails it (see EnvRequireRoot), when there can be
