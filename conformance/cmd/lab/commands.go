@@ -162,7 +162,7 @@ func execute(ctx context.Context, args []string) error {
 		rest = append(rest[:1:1], rest[2:]...)
 	}
 	if len(rest) < 2 {
-		return errors.New("usage: lab exec [--slot N] HOST -- COMMAND...")
+		return errors.New("usage: lab exec [--slot N] HOST -- COMMAND")
 	}
 	host, err := l.Host(rest[0])
 	if err != nil {
@@ -179,10 +179,10 @@ func vtysh(ctx context.Context, args []string) error {
 	return attached(l.Router().VtyshCommand(ctx, strings.Join(rest, " ")))
 }
 
-// exitCode is that of a command we ran, which has said itself what is wrong.
-type exitCode int
+// exitCodeError is that of a command we ran, which has said itself what is wrong.
+type exitCodeError int
 
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+func (c exitCodeError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // attached runs a command on our own standard streams.
 func attached(cmd *exec.Cmd) error {
@@ -190,7 +190,7 @@ func attached(cmd *exec.Cmd) error {
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return exitCode(exit.ExitCode())
+		return exitCodeError(exit.ExitCode())
 	}
 	return err
 }

@@ -35,7 +35,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, os.Args[1:])
-	var exit exitCode
+	var exit exitCodeError
 	switch {
 	case err == nil:
 	case errors.As(err, &exit):

@@ -25,13 +25,13 @@ func runMySQL(ctx context.Context, id identity) error {
 	}
 	context.AfterFunc(ctx, func() { _ = l.Close() }) // ends Accept
 	fmt.Printf("mysql %s on %s serves %s\n", id.pod, id.node, mysqlAddr)
-	for {
+	for ctx.Err() == nil {
 		c, err := l.Accept()
-		if ctx.Err() != nil {
-			return nil
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("accepting: %w", err)
 		}
 		if err != nil {
-			return fmt.Errorf("accepting: %w", err)
+			continue // asked to stop
 		}
 		go func() {
 			if err := greet(c, id); err != nil && !errors.Is(err, io.EOF) {
@@ -39,6 +39,7 @@ func runMySQL(ctx context.Context, id identity) error {
 			}
 		}()
 	}
+	return nil
 }
 
 // greet plays a MySQL server up to the point where it refuses the user.

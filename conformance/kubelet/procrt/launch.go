@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -185,8 +186,6 @@ func (c *container) sysctls() map[string]string {
 		return nil
 	}
 	out := map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
-	for k, v := range c.sandbox.cfg.GetLinux().GetSysctls() {
-		out[k] = v
-	}
+	maps.Copy(out, c.sandbox.cfg.GetLinux().GetSysctls())
 	return out
 }
