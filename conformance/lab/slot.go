@@ -19,16 +19,9 @@ import (
 // Slots is the number of labs that can exist at a time on one machine.
 const Slots = 16
 
-// EnvStateDir names the folder with the state of labs instead of
-// /run/bm-ccm-lab.
-const EnvStateDir = "BM_CCM_LAB_DIR"
-
-func stateDir() string {
-	if dir := os.Getenv(EnvStateDir); dir != "" {
-		return dir
-	}
-	return "/run/bm-ccm-lab"
-}
+// stateDir is one folder for all users of the machine: the locks in it guard
+// the names of its namespaces. A test that makes no namespace changes it.
+var stateDir = "/run/bm-ccm-lab"
 
 // slot is a place for a lab: a folder, a prefix for the names of namespaces
 // and a lock that the lab's living process holds.
@@ -37,7 +30,7 @@ type slot struct {
 	lock *os.File // nil when this process does not hold it
 }
 
-func (s *slot) dir() string    { return filepath.Join(stateDir(), strconv.Itoa(s.n)) }
+func (s *slot) dir() string    { return filepath.Join(stateDir, strconv.Itoa(s.n)) }
 func (s *slot) prefix() string { return fmt.Sprintf("bmccm%d-", s.n) }
 
 // errBusy says that another process holds a slot.
@@ -48,10 +41,10 @@ func claim(n int) (*slot, error) {
 	if n < 0 || n >= Slots {
 		return nil, fmt.Errorf("slot %d: there are slots 0 to %d", n, Slots-1)
 	}
-	if err := os.MkdirAll(stateDir(), 0o755); err != nil {
+	if err := os.MkdirAll(stateDir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the state folder: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(stateDir(), fmt.Sprintf("%d.lock", n)), os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(filepath.Join(stateDir, fmt.Sprintf("%d.lock", n)), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock of slot %d: %w", n, err)
 	}

@@ -12,7 +12,9 @@ import (
 
 // TestClaim lets one holder have a slot at a time.
 func TestClaim(t *testing.T) {
-	t.Setenv(EnvStateDir, t.TempDir())
+	usual := stateDir
+	stateDir = t.TempDir()
+	t.Cleanup(func() { stateDir = usual })
 	first, err := claim(3)
 	if err != nil {
 		t.Fatal(err)

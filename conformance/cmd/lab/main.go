@@ -28,7 +28,7 @@ and kube-proxy, an FRR router, and a client on the far side of it.
 Without --slot a command uses the only lab there is.
 
 Environment: BM_CCM_CACHE (cache folder), BM_CCM_KUBE_BINARIES (folder of ready
-etcd, kube-*, kubectl, agnhost), BM_CCM_LAB_DIR (folder for state and logs).
+etcd, kube-*, kubectl, agnhost). State and logs are in /run/bm-ccm-lab.
 `
 
 func main() {
