@@ -94,10 +94,10 @@ GENERATED := deploy/crds deploy/manifests/crds.yaml docs/reference pkg/api/v1alp
 
 .PHONY: generate-check
 generate-check: ## fails if `make generate` changes a file (1 min / 5 s)
-	@mkdir -p build && rm -rf build/generated.before && mkdir build/generated.before
-	@cp -r --parents $(GENERATED) build/generated.before/
+	@mkdir -p build && rm -rf build/.generated.before && mkdir build/.generated.before
+	@cp -r --parents $(GENERATED) build/.generated.before/
 	@$(MAKE) --no-print-directory generate
-	@for f in $(GENERATED); do diff -ru "build/generated.before/$$f" "$$f" || stale=1; done; \
+	@for f in $(GENERATED); do diff -ru "build/.generated.before/$$f" "$$f" || stale=1; done; \
 	   if [ -n "$${stale:-}" ]; then \
 	     echo "generated files were out of date; they are fresh now: look at them and commit them" >&2; exit 1; fi
 

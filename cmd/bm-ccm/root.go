@@ -6,10 +6,17 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/component-base/version"
+)
+
+// Set by the linker, see the Makefile. Upstream's own version variables stay as
+// they are: it reads the version of Kubernetes in them.
+var (
+	version = "unknown"
+	commit  = "unknown"
 )
 
 // newRootCommand returns the controller with the subcommands.
@@ -60,8 +67,7 @@ func newVersionCommand() *cobra.Command {
 		Short: "Print the version of bm-ccm",
 		Args:  cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
-			v := version.Get()
-			fmt.Fprintf(cmd.OutOrStdout(), "bm-ccm %s (commit %s, %s, %s)\n", v.GitVersion, v.GitCommit, v.GoVersion, v.Platform)
+			fmt.Fprintf(cmd.OutOrStdout(), "bm-ccm %s (commit %s, %s, %s/%s)\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},
 	}
 }
