@@ -61,7 +61,7 @@ func testService(name string, addrs ...string) *corev1.Service {
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
 		Spec: corev1.ServiceSpec{
-			Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: ptr.To("bm-ccm.io/public"),
+			Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: new("bm-ccm.io/public"),
 			ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyCluster,
 			SessionAffinity:       corev1.ServiceAffinityNone,
 		},
@@ -85,7 +85,7 @@ func (w *world) onlyEndpoints(es ...discoveryv1.Endpoint) {
 
 func endpoint(node string, ready, serving, terminating bool) discoveryv1.Endpoint {
 	return discoveryv1.Endpoint{
-		NodeName:   ptr.To(node),
+		NodeName:   new(node),
 		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
 	}
 }
@@ -152,7 +152,7 @@ func TestDecideWho(t *testing.T) {
 		}, nil},
 		{"unknown conditions are ready", func(w *world) {
 			local(w)
-			w.onlyEndpoints(discoveryv1.Endpoint{NodeName: ptr.To("c")})
+			w.onlyEndpoints(discoveryv1.Endpoint{NodeName: new("c")})
 		}, []string{"192.0.2.1: c"}},
 		{"not of type LoadBalancer", func(w *world) { w.Services[0].Spec.Type = corev1.ServiceTypeClusterIP }, nil},
 		{"no address yet", func(w *world) { w.Services[0].Status = corev1.ServiceStatus{} }, nil},
@@ -165,8 +165,8 @@ func TestDecideWho(t *testing.T) {
 		{"no ipMode", func(w *world) { w.Services[0].Status.LoadBalancer.Ingress[0].IPMode = nil }, everywhere("192.0.2.1")},
 		{"not an address", func(w *world) { w.Services[0].Status.LoadBalancer.Ingress[0].IP = "300.1.1.1" }, nil},
 		{"being deleted", func(w *world) { w.Services[0].DeletionTimestamp = &now }, nil},
-		{"foreign class", func(w *world) { w.Services[0].Spec.LoadBalancerClass = ptr.To("example.com/public") }, nil},
-		{"class without a LoadBalancerClass", func(w *world) { w.Services[0].Spec.LoadBalancerClass = ptr.To("bm-ccm.io/other") }, nil},
+		{"foreign class", func(w *world) { w.Services[0].Spec.LoadBalancerClass = new("example.com/public") }, nil},
+		{"class without a LoadBalancerClass", func(w *world) { w.Services[0].Spec.LoadBalancerClass = new("bm-ccm.io/other") }, nil},
 		{"class that is not announced", func(w *world) { w.Classes[0].Spec.BGP = nil }, nil},
 		{"no class and no default", func(w *world) { w.Services[0].Spec.LoadBalancerClass = nil }, nil},
 		{"no class and a default", func(w *world) {
@@ -328,7 +328,7 @@ func TestDecideDetails(t *testing.T) {
 	second.Spec.BGP.Communities = []string{"1:1"}
 	w.Classes = append(w.Classes, second)
 	shared := testService("api", "192.0.2.1")
-	shared.Spec.LoadBalancerClass = ptr.To("bm-ccm.io/second")
+	shared.Spec.LoadBalancerClass = new("bm-ccm.io/second")
 	w.Services = append(w.Services, shared, testService("zoo", "192.0.2.0"))
 	w.endpoints("api", discoveryv1.AddressTypeIPv4, ready("a"))
 	w.endpoints("zoo", discoveryv1.AddressTypeIPv4, ready("a"))
@@ -383,7 +383,7 @@ func TestDecideUnknownNode(t *testing.T) {
 func randomWorld(r *rand.Rand) *world {
 	w := newWorld()
 	w.Services, w.slices = nil, map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
-	classes := []*string{nil, ptr.To("bm-ccm.io/public"), ptr.To("bm-ccm.io/gone"), ptr.To("example.com/x"), ptr.To("public")}
+	classes := []*string{nil, new("bm-ccm.io/public"), new("bm-ccm.io/gone"), new("example.com/x"), new("public")}
 	w.Classes[0].Spec.Default = r.IntN(2) == 0
 	for i := range r.IntN(6) {
 		s := testService(fmt.Sprint("s", i), fmt.Sprintf("192.0.2.%d", r.IntN(4)))
@@ -395,7 +395,7 @@ func randomWorld(r *rand.Rand) *world {
 			s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
 		}
 		if r.IntN(6) == 0 {
-			s.DeletionTimestamp = ptr.To(metav1.Now())
+			s.DeletionTimestamp = new(metav1.Now())
 		}
 		w.Services = append(w.Services, s)
 		for range r.IntN(4) {

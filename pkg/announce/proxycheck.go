@@ -94,7 +94,7 @@ func (p *proxyCheck) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)); err != nil {
 		return fmt.Errorf("%s: %w", p.url, err)
 	}

@@ -104,7 +104,7 @@ func TestPoolStatus(t *testing.T) {
 
 	pool.Spec = v1alpha1.AddressPoolSpec{NetBox: &v1alpha1.NetBoxSource{}}
 	pool.Status = full
-	down := poolStatus(pool, nil, &ipam.UnavailableError{Doing: "counting", Err: outageError})
+	down := poolStatus(pool, nil, &ipam.UnavailableError{Doing: "counting", Err: errOutage})
 	if down.IPv4 == nil || down.IPv4.Used != 4 {
 		t.Error("an outage wiped the last known counts")
 	}
@@ -133,7 +133,7 @@ func TestWaker(t *testing.T) {
 	}
 }
 
-var outageError = errors.New("connection refused")
+var errOutage = errors.New("connection refused")
 
 func checkCondition(t *testing.T, s v1alpha1.AddressPoolStatus, kind, want string) {
 	t.Helper()

@@ -69,7 +69,7 @@ func (p *Peer) ask(ctx context.Context, source, routerID netip.Addr) string {
 	if err != nil {
 		return ""
 	}
-	defer conn.Close() //nolint:errcheck // the answer is in
+	defer conn.Close()
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
 	}

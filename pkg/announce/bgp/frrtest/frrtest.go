@@ -207,7 +207,7 @@ func (r *Router) daemon(name string) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.OpenFile(filepath.Join(r.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	r.must(err)
-	defer log.Close() //nolint:errcheck // the daemon has its own descriptor
+	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
 	r.must(cmd.Start())
 	r.t.Cleanup(func() { stop(cmd) })

@@ -5,6 +5,7 @@ package netboxtest
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,7 +34,7 @@ func (s *Server) selected(q *request, m *model) selection {
 	if f := v.Get("omit"); f != "" && s.version.omit() {
 		return selection{omit: strings.Split(f, ",")}
 	}
-	if q.Method == "GET" && v.Get("brief") != "" {
+	if q.Method == http.MethodGet && v.Get("brief") != "" {
 		return selection{only: m.brief}
 	}
 	return selection{}

@@ -5,6 +5,7 @@ package netboxtest
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,8 +77,8 @@ func (s *Server) changesView(q *request) *response {
 	limit := resultsLimit(v)
 	offset, _ := strconv.Atoi(v.Get("offset"))
 	count, out := 0, []doc{}
-	for i := len(s.changes) - 1; i >= 0; i-- {
-		c := &s.changes[i]
+	for _, v0 := range slices.Backward(s.changes) {
+		c := &v0
 		if !c.matches(v.Get) {
 			continue
 		}

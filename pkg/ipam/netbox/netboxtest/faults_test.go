@@ -116,7 +116,7 @@ func TestRequestLog(t *testing.T) {
 	if len(reqs) != 3 {
 		t.Fatalf("%d requests, want 3", len(reqs))
 	}
-	if r := reqs[0]; r.Method != "POST" || r.Path != claims || r.Body != `{"description":"x"}` || r.Status != 201 {
+	if r := reqs[0]; r.Method != http.MethodPost || r.Path != claims || r.Body != `{"description":"x"}` || r.Status != 201 {
 		t.Errorf("first request %+v", r)
 	}
 	if r := reqs[2]; r.Status != 404 {

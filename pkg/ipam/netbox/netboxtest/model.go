@@ -145,10 +145,10 @@ func init() {
 	device = newDevice()
 	iface = newIface()
 	virtualMachine = newVirtualMachine()
-	vmInterface = newVmInterface()
+	vmInterface = newVMInterface()
 	prefix = newPrefix()
-	ipRange = newIpRange()
-	ipAddress = newIpAddress()
+	ipRange = newIPRange()
+	ipAddress = newIPAddress()
 	models = index([]*model{
 		user, token, permission, customField, tag, tenant, vrf, ipamRole, region, siteGroup, site, location, rack, manufacturer, platform, deviceRole, deviceType, clusterType, cluster, device, iface, virtualMachine, vmInterface, prefix, ipRange, ipAddress,
 	})

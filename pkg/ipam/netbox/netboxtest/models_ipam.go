@@ -93,7 +93,7 @@ func newPrefix() *model {
 	}
 }
 
-func newIpRange() *model {
+func newIPRange() *model {
 	return &model{
 		ctype: "ipam.iprange", name: "IPRange", path: "ipam/ip-ranges",
 		brief:  words("id url display family start_address end_address description"),
@@ -127,7 +127,7 @@ func newIpRange() *model {
 // exemptRoles are the roles that several records of one address may have.
 var exemptRoles = map[string]bool{"anycast": true, "vip": true, "vrrp": true, "hsrp": true, "glbp": true, "carp": true}
 
-func newIpAddress() *model {
+func newIPAddress() *model {
 	return &model{
 		ctype: "ipam.ipaddress", name: "IPAddress", path: "ipam/ip-addresses",
 		brief:  words("id url display family address description"),

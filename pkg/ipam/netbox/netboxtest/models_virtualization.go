@@ -52,7 +52,7 @@ func newVirtualMachine() *model {
 	}
 }
 
-func newVmInterface() *model {
+func newVMInterface() *model {
 	return &model{
 		ctype: "virtualization.vminterface", name: "VMInterface", path: "virtualization/interfaces",
 		brief: words("id url display virtual_machine name description"), search: words("name description"),
