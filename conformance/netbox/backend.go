@@ -85,7 +85,7 @@ func (b *backend) start(name string, quit syscall.Signal, cmd *exec.Cmd) (proces
 	if err != nil {
 		return process{}, fmt.Errorf("opening the log of %s: %w", name, err)
 	}
-	defer log.Close() //nolint:errcheck // the program has its own
+	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr.Setsid = true
 	if err := inNetNS(b.netns, cmd.Start); err != nil {

@@ -134,7 +134,7 @@ func (i *install) makeTemplate(ctx context.Context, p *progress) error {
 	if err := os.MkdirAll(build, 0o755); err != nil {
 		return fmt.Errorf("making a folder for the migration: %w", err)
 	}
-	if err := clear(build, p); err != nil {
+	if err := sweepState(build, p); err != nil {
 		return err
 	}
 	b, err := newBackend(i.machine, build, "", i.version)
@@ -192,7 +192,7 @@ func (i *install) migrate(ctx context.Context, b *backend, p *progress) error {
 	if err != nil {
 		return fmt.Errorf("opening the migration's log: %w", err)
 	}
-	defer log.Close() //nolint:errcheck // read again below
+	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting the migration: %w", err)

@@ -29,7 +29,7 @@ func inNetNS(name string, f func() error) error {
 	if err != nil {
 		return fmt.Errorf("opening network namespace %s: %w", name, err)
 	}
-	defer ns.Close() //nolint:errcheck // read only
+	defer ns.Close()
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
@@ -62,7 +62,7 @@ func listenIn(ctx context.Context, name, address string) (f *os.File, at string,
 		if err != nil {
 			return fmt.Errorf("listening for the web server: %w", err)
 		}
-		defer l.Close() //nolint:errcheck // the duplicate stays open
+		defer l.Close()
 		at = l.Addr().String()
 		f, err = l.(*net.TCPListener).File()
 		return err

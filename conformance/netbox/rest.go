@@ -76,7 +76,7 @@ func (r *rest) do(ctx context.Context, method, path string, body, out any) error
 	if err != nil {
 		return fmt.Errorf("asking NetBox: %w", err)
 	}
-	defer res.Body.Close() //nolint:errcheck // read only
+	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))
 	if err != nil {
 		return fmt.Errorf("%s %s: reading the answer: %w", method, path, err)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -161,9 +162,7 @@ func (s *seeder) kind(ctx context.Context, spec Spec) (k kind, err error) {
 			return 0
 		}
 		body := object{"name": name, "slug": slug(name)}
-		for field, v := range more {
-			body[field] = v
-		}
+		maps.Copy(body, more)
 		var o object
 		o, err = s.ensure(ctx, path, "slug", body)
 		return o.id()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -148,10 +149,8 @@ func wantCode(t *testing.T, what string, err error, codes ...int) {
 	t.Helper()
 	var status *StatusError
 	if errors.As(err, &status) {
-		for _, code := range codes {
-			if status.Code == code {
-				return
-			}
+		if slices.Contains(codes, status.Code) {
+			return
 		}
 	}
 	t.Errorf("%s: %v, want status %v", what, err, codes)

@@ -50,7 +50,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	defer unlock()
-	if err := clear(o.Dir, p); err != nil {
+	if err := sweepState(o.Dir, p); err != nil {
 		return nil, err
 	}
 	i, err := prepare(ctx, o.Version, p)
@@ -203,7 +203,7 @@ func Down(ctx context.Context, dir string) error {
 		return fmt.Errorf("dir %q: %w", dir, err)
 	}
 	if _, err := os.Stat(statePath(dir)); err != nil {
-		return nil //nolint:nilerr // nothing runs there
+		return nil
 	}
 	unlock, err := lockFile(ctx, filepath.Join(dir, "lock"), func() {})
 	if err != nil {

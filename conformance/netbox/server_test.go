@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contract"
 )
 
 // TestReal is the real NetBox from start to stop. Its parts share one server,
@@ -42,12 +44,29 @@ func TestReal(t *testing.T) {
 		}
 		checkSeed(t, s.Target()) // finds nothing of the former
 	})
+	t.Run("contract", func(t *testing.T) { runContract(t, s) })
 	t.Run("in use", func(t *testing.T) {
 		if _, err := Start(ctx, Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), s.URL) {
 			t.Errorf("starting in a folder in use: %v, want the URL of what runs there", err)
 		}
 	})
 	t.Run("stop", func(t *testing.T) { checkStop(t, s) })
+}
+
+// runContract holds the real NetBox to what the allocator expects of it: the
+// same body runs against the in-memory NetBox in pkg/ipam/netbox.
+func runContract(t *testing.T, s *Server) {
+	t.Helper()
+	const cluster = "contract"
+	seeded, err := Seed(t.Context(), s.Target(), Spec{Cluster: cluster})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(seeded.Token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	contract.Run(t, contract.Target{URL: s.URL, TokenFile: token, AdminToken: s.AdminToken, Cluster: cluster})
 }
 
 func checkWeb(t *testing.T, s *Server) {

@@ -86,7 +86,7 @@ func (st *state) end() error {
 var ErrRunning = errors.New("a NetBox runs here already")
 
 // clear ends what a crashed run left in the folder.
-func clear(dir string, p *progress) error {
+func sweepState(dir string, p *progress) error {
 	st, err := readState(dir)
 	if st == nil || err != nil {
 		return err

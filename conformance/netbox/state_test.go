@@ -44,7 +44,7 @@ func writeState(t *testing.T, dir string, change func(*state)) *state {
 func TestClearEndsACrashedRun(t *testing.T) {
 	dir, p := t.TempDir(), sleeper(t)
 	st := writeState(t, dir, func(st *state) { st.Processes = []process{p} })
-	if err := clear(dir, newProgress(io.Discard)); err != nil {
+	if err := sweepState(dir, newProgress(io.Discard)); err != nil {
 		t.Fatal(err)
 	}
 	if p.alive() {
@@ -64,7 +64,7 @@ func TestClearSparesAProcessThatOnlyHasThePID(t *testing.T) {
 		"another boot":  {Name: "x", PID: p.PID, Start: p.Start, Boot: "before", Quit: syscall.SIGKILL},
 	} {
 		writeState(t, dir, func(st *state) { st.Processes = []process{other} })
-		if err := clear(dir, newProgress(io.Discard)); err != nil {
+		if err := sweepState(dir, newProgress(io.Discard)); err != nil {
 			t.Fatal(err)
 		}
 		if time.Sleep(20 * time.Millisecond); !p.alive() {
@@ -82,7 +82,7 @@ func TestClearRefusesARunInUse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			writeState(t, dir, func(st *state) { st.Processes = []process{p}; change(st) })
-			if err := clear(dir, newProgress(io.Discard)); !errors.Is(err, ErrRunning) {
+			if err := sweepState(dir, newProgress(io.Discard)); !errors.Is(err, ErrRunning) {
 				t.Errorf("error %v, want %v", err, ErrRunning)
 			}
 			if !p.alive() {

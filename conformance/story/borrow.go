@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -102,9 +103,7 @@ func (n *IPAM) ensure(ctx context.Context, o loan) (int64, error) {
 func (n *IPAM) borrowDevices(ctx context.Context, l *lab.Lab) error {
 	named := func(path, what string, extra map[string]any) (int64, error) {
 		body := map[string]any{"name": ownCluster, "slug": ownCluster}
-		for k, v := range extra {
-			body[k] = v
-		}
+		maps.Copy(body, extra)
 		return n.ensure(ctx, loan{path: path, what: what, find: url.Values{"slug": {ownCluster}}, body: body})
 	}
 	site, err := named("/api/dcim/sites/", "site "+ownCluster, nil)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -35,8 +36,8 @@ type IPAM struct {
 // is not ours; the last thing first.
 func (n *IPAM) Close() error {
 	var errs []error
-	for i := len(n.stops) - 1; i >= 0; i-- {
-		errs = append(errs, n.stops[i]())
+	for _, stop := range slices.Backward(n.stops) {
+		errs = append(errs, stop())
 	}
 	n.stops = nil
 	return errors.Join(errs...)

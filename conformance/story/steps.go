@@ -43,7 +43,7 @@ func (s *Story) address(ctx context.Context, service string) (netip.Addr, error)
 		}
 		addr, err = netip.ParseAddr(strings.TrimSpace(ip))
 		if err != nil {
-			return fmt.Errorf("Service %s has no address yet", service)
+			return fmt.Errorf("no address yet for Service %s", service)
 		}
 		return nil
 	})
