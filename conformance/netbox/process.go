@@ -21,7 +21,7 @@ type process struct {
 	PID   int    `json:"pid"`
 	Start string `json:"start"` // clock ticks since boot, as in /proc/PID/stat
 	Boot  string `json:"boot"`  // the boot that Start counts from
-	// Quit is the signal that ends it soon and in order.
+	// Quit is the signal that ends it soon, with all that it started.
 	Quit syscall.Signal `json:"quit"`
 }
 
@@ -78,7 +78,8 @@ const gracePeriod = 8 * time.Second
 
 // end stops the process and waits until it is gone.
 func (p process) end() error {
-	if err := p.signal(p.Quit, false); err != nil {
+	// A kill gives it no time to end what it started.
+	if err := p.signal(p.Quit, p.Quit == syscall.SIGKILL); err != nil {
 		return err
 	}
 	if p.goneWithin(gracePeriod) {

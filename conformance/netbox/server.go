@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -73,55 +72,60 @@ func boot(ctx context.Context, i *install, b *backend, o Options) (*Server, erro
 	if err := raiseLoopback(ctx, o.NetNS); err != nil {
 		return nil, err
 	}
-	if err := copyTree(i.file("template"), b.machine.outside(b.data())); err != nil {
-		return nil, err
-	}
-	if err := b.configure(i.secrets); err != nil {
-		return nil, err
-	}
-	if err := b.startPostgres(ctx, syscall.SIGQUIT); err != nil { // at once: the data is thrown away
-		return nil, err
-	}
-	if err := b.startRedis(ctx); err != nil {
-		return nil, err
-	}
-	if err := b.sql(ctx, createDatabase); err != nil {
-		return nil, err
-	}
 	s := &Server{
 		AdminToken: i.secrets.bearer(), WebUser: webUser, WebPassword: webPassword, Version: i.version, backend: b,
 		Client: clientIn(o.NetNS),
 	}
-	if err := s.serve(ctx, i, o.Listen); err != nil {
+	// The web server first: loading NetBox takes longest and needs no database.
+	web, err := s.serve(ctx, i, o.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.openDatabase(ctx, i); err != nil {
+		return nil, err
+	}
+	if err := b.await(ctx, web, 2*time.Minute, s.check); err != nil {
 		return nil, err
 	}
 	b.state.URL, b.state.Token, b.state.Detached = s.URL, s.AdminToken, o.Detach
 	return s, b.state.save()
 }
 
-// serve starts the web server on a socket that is open already: no port can be
-// taken away between finding it free and using it.
-func (s *Server) serve(ctx context.Context, i *install, listen string) error {
-	b := s.backend
-	socket, address, err := listenIn(ctx, b.netns, listen)
-	if err != nil {
+// openDatabase serves a copy of the migrated database.
+func (b *backend) openDatabase(ctx context.Context, i *install) error {
+	if err := b.startRedis(ctx); err != nil {
 		return err
 	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return errors.Join(fmt.Errorf("address of the web server: %w", err), socket.Close())
+	if err := copyTree(i.file("template"), b.machine.outside(b.data())); err != nil {
+		return err
 	}
-	s.URL = "http://" + net.JoinHostPort(host, port)
+	if err := b.startPostgres(ctx, syscall.SIGQUIT); err != nil { // at once: the data is thrown away
+		return err
+	}
+	return b.sql(ctx, createDatabase)
+}
+
+// serve starts the web server on a socket that is open already: no port can be
+// taken away between finding it free and using it.
+func (s *Server) serve(ctx context.Context, i *install, listen string) (process, error) {
+	b := s.backend
+	if err := b.configure(i.secrets); err != nil {
+		return process{}, err
+	}
+	socket, address, err := listenIn(ctx, b.netns, listen)
+	if err != nil {
+		return process{}, err
+	}
+	s.URL = "http://" + address
 	cmd := i.machine.command(context.WithoutCancel(ctx), i.program("gunicorn"),
 		"--config", filepath.Join(b.run, "gunicorn.conf.py"), "--preload", "--no-control-socket", "--bind", "fd://3",
 		"--workers", "3", "--threads", "3", "--timeout", "120", "netbox_wsgi:application")
 	cmd.Env = append(cmd.Env, b.environ()...)
 	cmd.ExtraFiles = []*os.File{socket}
-	p, err := b.start("gunicorn", syscall.SIGINT, cmd) // no waiting for idle connections
-	if err := errors.Join(err, socket.Close()); err != nil {
-		return err
-	}
-	return b.await(ctx, p, 2*time.Minute, func(ctx context.Context) error { return s.check(ctx) })
+	// Killed with its workers: in order they would take seconds to tear down
+	// what they loaded, and there is nothing to save.
+	p, err := b.start("gunicorn", syscall.SIGKILL, cmd)
+	return p, errors.Join(err, socket.Close())
 }
 
 // check asks for the version with the administrator's token.
@@ -143,7 +147,7 @@ func (s *Server) Target() Target { return Target{URL: s.URL, Token: s.AdminToken
 
 func (s *Server) target() *rest { return newREST(s.Target()) }
 
-const createDatabase = "CREATE DATABASE netbox TEMPLATE migrated OWNER netbox"
+const createDatabase = "CREATE DATABASE netbox TEMPLATE migrated OWNER netbox STRATEGY file_copy"
 
 // Reset makes NetBox as empty as it was after Start. Requests that are on
 // their way fail; the administrator's token stays.
