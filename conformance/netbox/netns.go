@@ -6,6 +6,7 @@ package netbox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -18,8 +19,7 @@ import (
 
 const netnsDir = "/run/netns"
 
-// inNetNS calls f on a thread that is in the namespace and ends afterwards.
-// What f starts, or which sockets it makes, are in the namespace. The empty
+// inNetNS calls f on a thread that is in the namespace. What f starts, or which sockets it makes, are in the namespace. The empty
 // name is the caller's.
 func inNetNS(name string, f func() error) error {
 	if name == "" {
@@ -29,17 +29,33 @@ func inNetNS(name string, f func() error) error {
 	if err != nil {
 		return fmt.Errorf("opening network namespace %s: %w", name, err)
 	}
-	defer ns.Close()
+	defer ns.Close() //nolint:errcheck // read only
 	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			result <- fmt.Errorf("entering network namespace %s: %w", name, err)
-			return
-		}
-		result <- f()
-	}()
+	go func() { result <- onThreadIn(ns, f) }()
 	return <-result
+}
+
+// onThreadIn goes back to the old namespace, rather than let the thread end
+// with the goroutine: the first thread of a process cannot end, and would stay
+// in the namespace.
+func onThreadIn(ns *os.File, f func() error) error {
+	runtime.LockOSThread()
+	old, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("opening the own network namespace: %w", err)
+	}
+	defer old.Close() //nolint:errcheck // read only
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("entering network namespace %s: %w", ns.Name(), err)
+	}
+	err = f()
+	if back := unix.Setns(int(old.Fd()), unix.CLONE_NEWNET); back != nil {
+		return errors.Join(err, fmt.Errorf("leaving network namespace %s: %w", ns.Name(), back)) // still locked: nothing else runs on it
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // raiseLoopback makes sure that the namespace has a loopback that is up, which
