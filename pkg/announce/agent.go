@@ -10,6 +10,7 @@ import (
 	"hash/fnv"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -186,6 +187,8 @@ func (a *Agent) loop(ctx context.Context) {
 	defer audit.Stop()
 	a.reconcile(ctx)
 	a.ready.Store(true)
+	// The first lists are by far the most that is ever allocated at a time.
+	debug.FreeOSMemory()
 	for {
 		a.alive.Store(time.Now().UnixNano())
 		select {
