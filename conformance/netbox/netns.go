@@ -29,7 +29,7 @@ func inNetNS(name string, f func() error) error {
 	if err != nil {
 		return fmt.Errorf("opening network namespace %s: %w", name, err)
 	}
-	defer ns.Close() //nolint:errcheck // read only
+	defer ns.Close()
 	result := make(chan error, 1)
 	go func() { result <- onThreadIn(ns, f) }()
 	return <-result
@@ -45,7 +45,7 @@ func onThreadIn(ns *os.File, f func() error) error {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("opening the own network namespace: %w", err)
 	}
-	defer old.Close() //nolint:errcheck // read only
+	defer old.Close()
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("entering network namespace %s: %w", ns.Name(), err)
