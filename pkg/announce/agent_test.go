@@ -183,7 +183,7 @@ func TestAgent(t *testing.T) {
 		s.waitRouter()
 		s.waitStatus("withheld", func(st v1alpha1.NodeAnnouncementStatus) bool {
 			c := meta.FindStatusCondition(st.Conditions, v1alpha1.ConditionInSync)
-			return c.Reason == reasonWithheld && strings.Contains(c.Message, corev1.LabelNodeExcludeBalancers)
+			return c != nil && c.Reason == reasonWithheld && strings.Contains(c.Message, corev1.LabelNodeExcludeBalancers)
 		})
 	})
 }
@@ -283,7 +283,7 @@ func TestAgentKubeProxy(t *testing.T) {
 	s.start(proxy.URL)
 	st := s.waitStatus("withheld", func(st v1alpha1.NodeAnnouncementStatus) bool {
 		c := meta.FindStatusCondition(st.Conditions, v1alpha1.ConditionInSync)
-		return c.Reason == reasonWithheld
+		return c != nil && c.Reason == reasonWithheld
 	})
 	if m := st.Conditions[0].Message; !strings.Contains(m, "503") || !strings.Contains(m, "--kube-proxy-health") {
 		t.Errorf("message %q does not name the answer and the flag", m)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,6 +122,7 @@ func TestCarryOver(t *testing.T) {
 
 // memoryAPI is an API that holds one NodeAnnouncement and may fail.
 type memoryAPI struct {
+	mu      sync.Mutex
 	stored  *v1alpha1.NodeAnnouncement
 	fail    error
 	updates []time.Duration // since the start
@@ -128,6 +130,8 @@ type memoryAPI struct {
 }
 
 func (m *memoryAPI) Get(_ context.Context, name string, _ metav1.GetOptions) (*v1alpha1.NodeAnnouncement, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.stored == nil {
 		return nil, apierrors.NewNotFound(schema.GroupResource{}, name)
 	}
@@ -135,11 +139,15 @@ func (m *memoryAPI) Get(_ context.Context, name string, _ metav1.GetOptions) (*v
 }
 
 func (m *memoryAPI) Create(_ context.Context, a *v1alpha1.NodeAnnouncement, _ metav1.CreateOptions) (*v1alpha1.NodeAnnouncement, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.stored = a.DeepCopy()
 	return a, nil
 }
 
 func (m *memoryAPI) UpdateStatus(_ context.Context, a *v1alpha1.NodeAnnouncement, _ metav1.UpdateOptions) (*v1alpha1.NodeAnnouncement, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.updates = append(m.updates, time.Since(m.started))
 	if m.fail != nil {
 		return nil, m.fail
@@ -172,6 +180,7 @@ func TestWriterFirstAtOnceThenSlowly(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if api.updates[0] != 0 {
 			t.Errorf("first write after %s", api.updates[0])
 		}
@@ -192,6 +201,7 @@ func TestWriterWritesNothingTwice(t *testing.T) {
 			w.set("uid", count(7))
 			time.Sleep(5 * time.Second)
 		}
+		synctest.Wait()
 		if len(api.updates) != 0 {
 			t.Errorf("%d writes of what was there already", len(api.updates))
 		}
@@ -202,11 +212,13 @@ func TestWriterWaitsForTheNode(t *testing.T) {
 	withWriter(t, func(w *writer, api *memoryAPI) {
 		w.set("", count(1))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if api.stored != nil {
 			t.Errorf("created without an owner: %+v", api.stored)
 		}
 		w.set("uid", count(1))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if api.stored == nil || api.stored.OwnerReferences[0].UID != "uid" {
 			t.Errorf("stored %+v, want an object that the Node owns", api.stored)
 		}
@@ -227,7 +239,9 @@ func TestWriterRetries(t *testing.T) {
 			if n := len(api.updates); n < 5 || n > 20 {
 				t.Errorf("%v: %d attempts in ten minutes", failure, n)
 			}
+			api.mu.Lock()
 			api.fail = nil
+			api.mu.Unlock()
 			time.Sleep(2 * time.Minute)
 			synctest.Wait()
 			if api.stored.Status.AddressCount != 1 {

@@ -51,6 +51,8 @@ type balancer struct {
 	outcomes  outcomes
 	// freed is called after an address has been given back.
 	freed func()
+	// failed is called after a Service could not be given what it wants.
+	failed func()
 	// waiting is told which Services wait for an address, and why not (any more).
 	waiting waitingList
 }
@@ -78,6 +80,7 @@ func (b *balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1
 	status, text, err := b.ensure(ctx, svc)
 	if err != nil {
 		b.waiting.add(svc)
+		b.failed()
 		return nil, retryable(err)
 	}
 	b.waiting.remove(svc)
@@ -201,6 +204,7 @@ func (b *balancer) requests(svc *corev1.Service, class *v1alpha1.LoadBalancerCla
 			Owner: ipam.Owner{UID: string(svc.UID), Class: class.Name},
 			Pools: candidates,
 			Addr:  ask.Addrs[family],
+			Fresh: len(svc.Status.LoadBalancer.Ingress) == 0,
 		}})
 	}
 	return out, nil

@@ -54,7 +54,7 @@ func newShelf(pools ...*v1alpha1.AddressPool) shelf {
 func newBalancer(s shelf, restored ...ipam.Claim) *balancer {
 	a := inline.New("lab")
 	a.Restore(restored)
-	return &balancer{cluster: "lab", catalogue: s, allocator: ipam.Combine(nil, a), freed: func() {}}
+	return &balancer{cluster: "lab", catalogue: s, allocator: ipam.Combine(nil, a), freed: func() {}, failed: func() {}}
 }
 
 // served is a projected Service of class public without an address.

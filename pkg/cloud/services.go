@@ -117,7 +117,8 @@ func (p *Provider) runServicesOnce(ctx context.Context, loop ServiceLoop, books 
 func (p *Provider) superviseServices(ctx context.Context, replace func(), view classView, services serviceInformer) (stop func(), err error) {
 	wake := newWaker(&p.balancer.waiting, services.replay)
 	p.balancer.freed = wake.one
-	status := newStatusWriter(p, services)
+	status := newStatusWriter(p, services, wake.all)
+	p.balancer.failed = status.soon
 	ledger := newLedger(p.balancer.allocator, p.client, services)
 	stop, err = p.objects.onChange(func() {
 		if view.servesDefault != (p.objects.defaultClass() != nil) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,9 @@ const (
 	// statusPeriod is how often usage is counted when nothing changes here: in
 	// NetBox, others take addresses too.
 	statusPeriod = time.Minute
+	// unreadyPeriod is the same while a pool is not ready: Services may wait
+	// for it, and are woken when it is.
+	unreadyPeriod = 10 * time.Second
 )
 
 // statusWriter keeps the status of AddressPools and LoadBalancerClasses.
@@ -44,12 +48,17 @@ type statusWriter struct {
 	services  serviceInformer
 	recorder  record.EventRecorder
 	signal    chan struct{}
+	// recovered is called when a pool has become ready.
+	recovered func()
+	// unready holds the pools that were not ready when last looked at.
+	unready map[string]bool
 }
 
-func newStatusWriter(p *Provider, services serviceInformer) *statusWriter {
+func newStatusWriter(p *Provider, services serviceInformer, recovered func()) *statusWriter {
 	return &statusWriter{
 		api: p.api, objects: p.objects, allocator: p.balancer.allocator,
 		services: services, recorder: p.recorder, signal: make(chan struct{}, 1),
+		recovered: recovered, unready: map[string]bool{},
 	}
 }
 
@@ -76,8 +85,6 @@ func (w *statusWriter) onServiceChange() cache.ResourceEventHandler {
 
 // run writes until ctx ends.
 func (w *statusWriter) run(ctx context.Context) {
-	ticker := time.NewTicker(statusPeriod)
-	defer ticker.Stop()
 	for {
 		w.round(ctx)
 		select {
@@ -88,13 +95,25 @@ func (w *statusWriter) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-time.After(w.period()):
 		case <-w.signal:
 		}
 	}
 }
 
+// period is the time to the next round if nothing changes here.
+func (w *statusWriter) period() time.Duration {
+	if len(w.unready) > 0 {
+		return unreadyPeriod
+	}
+	return statusPeriod
+}
+
 func (w *statusWriter) round(ctx context.Context) {
+	maps.DeleteFunc(w.unready, func(name string, _ bool) bool {
+		_, exists := w.objects.pools.Get(name)
+		return !exists
+	})
 	for _, pool := range w.objects.pools.List() {
 		if err := w.writePool(ctx, pool); err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Cannot write the status of an AddressPool", "pool", pool.Name)
@@ -114,6 +133,7 @@ func (w *statusWriter) writePool(ctx context.Context, pool *v1alpha1.AddressPool
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // shutting down says nothing about the pool
 	}
+	w.noteReady(pool.Name, problem == nil)
 	want := pool.DeepCopy()
 	want.Status = poolStatus(pool, usage, problem)
 	if apiequality.Semantic.DeepEqual(want.Status, pool.Status) {
@@ -122,6 +142,18 @@ func (w *statusWriter) writePool(ctx context.Context, pool *v1alpha1.AddressPool
 	w.tell(want, pool.Status.Conditions, want.Status.Conditions)
 	_, err := w.api.Pools.UpdateStatus(ctx, want, metav1.UpdateOptions{})
 	return ignoreRace(err)
+}
+
+// noteReady remembers whether a pool is ready, and tells when it has become so.
+func (w *statusWriter) noteReady(pool string, ready bool) {
+	if !ready {
+		w.unready[pool] = true
+		return
+	}
+	if w.unready[pool] {
+		delete(w.unready, pool)
+		w.recovered()
+	}
 }
 
 // poolStatus is the status of a pool after it was counted; problem is why it

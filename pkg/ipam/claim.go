@@ -98,6 +98,9 @@ type Request struct {
 	// Addr is the address that the user asked for; the zero Addr means any.
 	// It is claimed only if one of Pools holds it.
 	Addr netip.Addr
+	// Fresh says that the Service has no address yet. Then a store that cannot
+	// be asked, and that none of Pools is in, need not be waited for.
+	Fresh bool
 }
 
 // Allocator keeps claims. Implementations are safe for concurrent use, and

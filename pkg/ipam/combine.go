@@ -37,7 +37,7 @@ type combined struct {
 // Claim implements Allocator.
 func (c *combined) Claim(ctx context.Context, r Request) (Claim, error) {
 	holder, other, existing, err := c.holder(ctx, r.Key)
-	if err != nil {
+	if err != nil && (!r.Fresh || slices.ContainsFunc(r.Pools, Pool.NetBox)) {
 		return Claim{}, err
 	}
 	if holder == nil {

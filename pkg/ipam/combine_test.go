@@ -202,3 +202,25 @@ func TestWithoutNetBox(t *testing.T) {
 		t.Errorf("Release: %v", err)
 	}
 }
+
+// silent is a store that does not answer.
+type silent struct{ ipam.Allocator }
+
+func (silent) Find(context.Context, string, string) ([]ipam.Claim, error) {
+	return nil, &ipam.UnavailableError{Doing: "looking up", Err: errors.New("connection refused")}
+}
+
+// A new Service whose pools are inline does not wait for NetBox; one that has
+// an address does, since NetBox may hold it.
+func TestCombineDoesNotWaitForAStoreItDoesNotNeed(t *testing.T) {
+	pool := ipam.Pool{Name: "inline", Spec: v1alpha1.AddressPoolSpec{Addresses: []string{"192.0.2.0/30"}}}
+	key := ipam.Key{Cluster: "c", Namespace: "n", Service: "s", Family: ipam.IPv4}
+	for _, fresh := range []bool{true, false} {
+		store := inline.New("c")
+		store.Restore(nil)
+		_, err := ipam.Combine(silent{}, store).Claim(t.Context(), ipam.Request{Key: key, Pools: []ipam.Pool{pool}, Fresh: fresh})
+		if (err == nil) != fresh {
+			t.Errorf("fresh %v: %v", fresh, err)
+		}
+	}
+}

@@ -176,7 +176,7 @@ func TestIPv4OverIPv6SessionWithoutExtendedNextHop(t *testing.T) {
 	s := newSpeaker(t)
 	setRoutes(t, s, bgp.Route{Prefix: prefix("192.0.2.1")}, bgp.Route{Prefix: prefix("2001:db8::1")})
 	setPeers(t, s, []netip.Addr{r.Local6}, peer("tor", r.Addr6))
-	r.Eventually(upTimeout, "IPv6 route", func() bool { return len(r.Routes()) == 1 })
+	waitOnly(t, s, r, "2001:db8::1")
 	got := session(t, s, "tor", upTimeout, func(s bgp.Session) bool { return s.Up() && s.Message != "" })
 	if !strings.Contains(got.Message, "RFC 8950") {
 		t.Errorf("message %q does not name RFC 8950", got.Message)
@@ -185,6 +185,17 @@ func TestIPv4OverIPv6SessionWithoutExtendedNextHop(t *testing.T) {
 	r.Eventually(upTimeout, "IPv4 route", func() bool {
 		v4 := r.Routes()[prefix("192.0.2.1")]
 		return len(v4.NextHops) == 1 && v4.NextHops[0] == r.Local4
+	})
+}
+
+// waitOnly waits until the router has one route only, to addr.
+func waitOnly(t *testing.T, s *bgp.Speaker, r *frrtest.Router, addr string) {
+	t.Helper()
+	r.Eventually(upTimeout, "route to "+addr+" alone", func() bool {
+		got := r.Routes()
+		_, ok := got[prefix(addr)]
+		t.Logf("%v %+v", got, s.Sessions())
+		return ok && len(got) == 1
 	})
 }
 

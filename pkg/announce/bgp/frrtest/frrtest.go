@@ -180,7 +180,7 @@ func (r *Router) connect(n int) {
 func (r *Router) start(id string, lines []string) {
 	r.t.Helper()
 	replace := strings.NewReplacer("{4}", r.Local4.String(), "{6}", r.Local6.String())
-	conf := fmt.Sprintf("router bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n %s\n",
+	conf := fmt.Sprintf("log stdout informational\nrouter bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n %s\n",
 		ASN, id, replace.Replace(strings.Join(lines, "\n ")))
 	r.must(os.WriteFile(filepath.Join(r.dir, "bgpd.conf"), []byte(conf), 0o644))
 	r.must(os.WriteFile(filepath.Join(r.dir, "zebra.conf"), nil, 0o644))
