@@ -48,7 +48,7 @@ func MemoryNetBox(l *lab.Lab) (*IPAM, *netboxtest.Server, error) {
 		seed.Devices = append(seed.Devices, device)
 	}
 	server := netboxtest.New(netboxtest.Options{Seed: seed})
-	n := &IPAM{Token: token, Prefix: labPrefix, Cluster: labCluster, Web: "in memory, gone with the lab"}
+	n := &IPAM{Token: token, Prefix: labPrefix, Cluster: labCluster, Web: "in memory, gone with the lab", InMemory: true}
 	if err := n.serveInLab(l, server); err != nil {
 		return nil, nil, err
 	}

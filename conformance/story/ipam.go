@@ -24,6 +24,8 @@ type IPAM struct {
 	Web string
 	// Prefix is the prefix in it that the story's pool takes addresses from.
 	Prefix string
+	// InMemory says that it is the double, which answers at once.
+	InMemory bool
 	// Cluster is the name that the cluster has in it.
 	Cluster string
 

@@ -51,6 +51,13 @@ func (s *Story) Measure(ctx context.Context) ([]bench.Figure, error) {
 		return nil, err
 	}
 	note := fmt.Sprintf("median of %d, lab idle", rounds)
+	if !s.IPAM.InMemory {
+		// A NetBox's own pace is not ours to set a target for.
+		return []bench.Figure{
+			bench.Reference("Service created to status set", ms(bench.Median(status)), "ms", note),
+			bench.Reference("Service created to first byte at the client", ms(bench.Median(firstByte)), "ms", note),
+		}, nil
+	}
 	return []bench.Figure{
 		bench.Below("Service created to status set", ms(bench.Median(status)), "ms", 50, note),
 		bench.Below("Service created to first byte at the client", ms(bench.Median(firstByte)), "ms", 500, note),
