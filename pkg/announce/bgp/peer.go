@@ -190,8 +190,28 @@ func (s *Speaker) established(p *peer, remote []bgp.ParameterCapabilityInterface
 		return
 	}
 	p.noIPv4 = noIPv4
-	if err := s.resend(context.Background()); err != nil {
+	if err := s.applyPolicy(context.Background(), s.subsetsInUse(nil)); err != nil {
 		s.log.Error(err, "Could not change the next hop of IPv4 routes", "peer", p.Name)
+	}
+	for _, d := range resendAfter {
+		time.AfterFunc(d, s.resendLater)
+	}
+}
+
+// resendAfter is when to send the routes again that went out under another
+// policy: gobgp tells of a session before it is in that state, and silently
+// resets nothing until it is; and with graceful restart the routes go out only
+// after deferralTime. Sending them once too often changes nothing.
+var resendAfter = []time.Duration{100 * time.Millisecond, (deferralTime + 1) * time.Second}
+
+func (s *Speaker) resendLater() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	if err := s.resend(context.Background()); err != nil {
+		s.log.Error(err, "Could not send the routes again")
 	}
 }
 
