@@ -11,13 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-const netnsDir = "/run/netns"
+	"github.com/bm-ccm/bm-ccm/conformance/netns"
+)
 
 // ipBatch runs lines of iproute2 in one process in namespace ns.
 func ipBatch(ctx context.Context, ns string, lines ...string) error {
@@ -40,24 +39,9 @@ func addNetns(ctx context.Context, ns string, sysctls map[string]string) error {
 	return ipBatch(ctx, ns, "link set lo up")
 }
 
-// setSysctls writes them in the namespace, by a thread that enters it and is
-// then thrown away.
+// setSysctls writes them in the namespace.
 func setSysctls(ns string, sysctls map[string]string) error {
-	f, err := os.Open(filepath.Join(netnsDir, ns))
-	if err != nil {
-		return fmt.Errorf("opening namespace %s: %w", ns, err)
-	}
-	defer f.Close()
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked
-		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-			result <- fmt.Errorf("entering namespace %s: %w", ns, err)
-			return
-		}
-		result <- writeSysctls(sysctls)
-	}()
-	return <-result
+	return netns.Do(ns, func() error { return writeSysctls(sysctls) })
 }
 
 func writeSysctls(sysctls map[string]string) error {
@@ -76,12 +60,12 @@ func inNetns(ns string, argv []string) []string {
 	if ns == "" {
 		return argv
 	}
-	return append([]string{"nsenter", "--net=" + filepath.Join(netnsDir, ns), "--"}, argv...)
+	return append([]string{"nsenter", "--net=" + filepath.Join(netns.Dir, ns), "--"}, argv...)
 }
 
 // netnsNames lists the namespaces whose names begin with prefix.
 func netnsNames(prefix string) ([]string, error) {
-	entries, err := os.ReadDir(netnsDir)
+	entries, err := os.ReadDir(netns.Dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -102,7 +86,7 @@ func netnsNames(prefix string) ([]string, error) {
 func deleteNetns(names []string) error {
 	var errs []error
 	for _, n := range names {
-		path := filepath.Join(netnsDir, n)
+		path := filepath.Join(netns.Dir, n)
 		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 			errs = append(errs, fmt.Errorf("unmounting namespace %s: %w", n, err))
 		}
@@ -118,7 +102,7 @@ func membersOf(names []string) ([]process, error) {
 	inodes := map[string]bool{}
 	for _, n := range names {
 		var st unix.Stat_t
-		if err := unix.Stat(filepath.Join(netnsDir, n), &st); err == nil {
+		if err := unix.Stat(filepath.Join(netns.Dir, n), &st); err == nil {
 			inodes[fmt.Sprintf("net:[%d]", st.Ino)] = true
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"text/template"
 	"time"
+
+	"github.com/bm-ccm/bm-ccm/conformance/netns"
 )
 
 //go:embed files constraints
@@ -88,7 +90,7 @@ func (b *backend) start(name string, quit syscall.Signal, cmd *exec.Cmd) (proces
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr.Setsid = true
-	if err := inNetNS(b.netns, cmd.Start); err != nil {
+	if err := netns.Do(b.netns, cmd.Start); err != nil {
 		return process{}, fmt.Errorf("starting %s: %w", name, err)
 	}
 	p := identify(name, cmd.Process.Pid)

@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/bm-ccm/bm-ccm/conformance/netns"
 )
 
 // newNetNS makes a network namespace, whose loopback is down yet.
@@ -73,7 +75,7 @@ func checkProcessIn(ctx context.Context, t *testing.T, ns string) {
 	var out strings.Builder
 	cmd := exec.CommandContext(ctx, "readlink", "/proc/self/ns/net")
 	cmd.Stdout = &out
-	if err := inNetNS(ns, cmd.Run); err != nil {
+	if err := netns.Do(ns, cmd.Run); err != nil {
 		t.Fatal(err)
 	}
 	here, err := os.Readlink("/proc/self/ns/net")

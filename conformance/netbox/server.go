@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/bm-ccm/bm-ccm/conformance/netns"
 )
 
 // Server is a running NetBox.
@@ -168,8 +170,8 @@ func (s *Server) Stop() error {
 	return s.backend.state.end()
 }
 
-func clientIn(netns string) *http.Client {
-	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: dialIn(netns)}}
+func clientIn(ns string) *http.Client {
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: netns.Dial(ns)}}
 }
 
 // TargetIn is the server that runs in a folder, for Seed from another process
