@@ -100,7 +100,7 @@ func (l *ledger) orphans(claims []ipam.Claim, live map[string]*corev1.Service) [
 	since := make(map[ipam.Key]time.Time)
 	var due []ipam.Key
 	for _, c := range claims {
-		if _, ok := live[c.Key.Namespace+"/"+c.Key.Service]; ok {
+		if _, ok := live[holderKey(c.Key)]; ok {
 			continue
 		}
 		first, seen := l.orphanSince[c.Key]
@@ -146,7 +146,7 @@ func (l *ledger) servedInCache(svc *corev1.Service) bool {
 func drifted(claims []ipam.Claim, live map[string]*corev1.Service) []string {
 	recorded := map[string]map[netip.Addr]bool{}
 	for _, c := range claims {
-		key := c.Key.Namespace + "/" + c.Key.Service
+		key := holderKey(c.Key)
 		if recorded[key] == nil {
 			recorded[key] = map[netip.Addr]bool{}
 		}

@@ -51,7 +51,10 @@ func (p *Provider) RunServices(ctx context.Context, loop ServiceLoop) {
 	for ctx.Err() == nil {
 		if err := p.runServicesOnce(ctx, loop, books); err != nil {
 			klog.FromContext(ctx).Error(err, "Service controller ended, starting it again")
-			_ = wait.PollUntilContextTimeout(ctx, time.Second, time.Second, false, func(context.Context) (bool, error) { return true, nil })
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
 		}
 	}
 }

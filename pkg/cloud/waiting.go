@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
 // waitingList holds the Services whose last sync failed. They are tried again
@@ -53,6 +55,11 @@ func (w *waitingList) take(n int) []string {
 // serviceKey is the key of a Service in informers and queues.
 func serviceKey(svc *corev1.Service) string {
 	return cache.ObjectName{Namespace: svc.Namespace, Name: svc.Name}.String()
+}
+
+// holderKey is the serviceKey of the Service that a claim is for.
+func holderKey(key ipam.Key) string {
+	return cache.ObjectName{Namespace: key.Namespace, Name: key.Service}.String()
 }
 
 // wakePause is the least time between two rounds of waking. It lets a burst of
