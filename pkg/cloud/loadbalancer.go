@@ -204,10 +204,20 @@ func (b *balancer) requests(svc *corev1.Service, class *v1alpha1.LoadBalancerCla
 			Owner: ipam.Owner{UID: string(svc.UID), Class: class.Name},
 			Pools: candidates,
 			Addr:  ask.Addrs[family],
-			Fresh: len(svc.Status.LoadBalancer.Ingress) == 0,
+			Held:  held(svc, family),
 		}})
 	}
 	return out, nil
+}
+
+// held is the address of a family that a Service has; the zero Addr for none.
+func held(svc *corev1.Service, family ipam.Family) netip.Addr {
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		if a, err := netip.ParseAddr(in.IP); err == nil && ipam.FamilyOf(a) == family {
+			return a.Unmap()
+		}
+	}
+	return netip.Addr{}
 }
 
 // families returns the IP families of a Service, the primary one first.

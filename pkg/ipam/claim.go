@@ -51,6 +51,21 @@ func (k Key) String() string {
 	return k.Cluster + "/" + k.Namespace + "/" + k.Service + "/" + string(k.Family)
 }
 
+// groupMark begins Key.Service in the claim of a shared address. No name of a
+// Service can begin with it.
+const groupMark = "+"
+
+// GroupKey is the key of the address that the Services of a namespace with this
+// sharing key have together.
+func GroupKey(cluster, namespace, sharingKey string, family Family) Key {
+	return Key{Cluster: cluster, Namespace: namespace, Service: groupMark + sharingKey, Family: family}
+}
+
+// Group returns the sharing key; ok is false for the claim of a single Service.
+func (k Key) Group() (sharingKey string, ok bool) {
+	return strings.CutPrefix(k.Service, groupMark)
+}
+
 // ParseKey reads the text form of a key.
 func ParseKey(s string) (Key, error) {
 	parts := strings.Split(s, "/")
@@ -78,6 +93,9 @@ type Owner struct {
 	Class string
 }
 
+// SharedUID is the Owner.UID of a claim that several Services share.
+const SharedUID = "shared"
+
 // Claim is an address that a Service owns.
 type Claim struct {
 	Key   Key
@@ -86,6 +104,9 @@ type Claim struct {
 	// Pool is the AddressPool that the address came from; empty when no pool
 	// covers it (any longer).
 	Pool string
+	// Reserved says that the address is kept for the Service of this name, which
+	// does not have it (yet, or any longer).
+	Reserved bool
 }
 
 // Request asks for a claim.
@@ -98,9 +119,20 @@ type Request struct {
 	// Addr is the address that the user asked for; the zero Addr means any.
 	// It is claimed only if one of Pools holds it.
 	Addr netip.Addr
-	// Fresh says that the Service has no address yet. Then a store that cannot
-	// be asked, and that none of Pools is in, need not be waited for.
-	Fresh bool
+	// Held is the address that the Service has by its status; the zero Addr
+	// means none yet. It stays unless Addr says otherwise: where the record
+	// names another one, that is a *MovedError, and where it is gone from the
+	// record, it is recorded again.
+	//
+	// Without it, a store that cannot be asked, and that none of Pools is in,
+	// need not be waited for.
+	Held netip.Addr
+	// Former are keys whose claim this one takes over where it has none itself:
+	// the Service's own when it begins to share an address, the shared one when
+	// it stops.
+	Former []Key
+	// Hostname is the DNS name to record with the address; may be empty.
+	Hostname string
 }
 
 // Allocator keeps claims. Implementations are safe for concurrent use, and
@@ -115,7 +147,7 @@ type Allocator interface {
 	// claim's, the existing claim is released after the new one is recorded.
 	//
 	// Errors: *ExhaustedError, *NotInPoolsError, *ConflictError,
-	// *UnavailableError, *ConfigError.
+	// *MovedError, *UnavailableError, *ConfigError.
 	Claim(ctx context.Context, r Request) (Claim, error)
 
 	// Find returns the claims of a Service, in the order ipv4, ipv6. It answers
@@ -126,8 +158,22 @@ type Allocator interface {
 	// owner is somebody else is left alone (*ConflictError).
 	Release(ctx context.Context, key Key) error
 
+	// Retain takes the claim of this key from its Service and keeps the address
+	// for the next Service of that name. No claim is no error. Where claims end
+	// with their Services (pools without NetBox) it is the same as Release.
+	Retain(ctx context.Context, key Key) error
+
+	// Resolve returns the pool with Found set to what the store has for it now.
+	// It answers from what is known, a short time long, and from what was known
+	// last while the store is away.
+	Resolve(ctx context.Context, p Pool) (Pool, error)
+
 	// List returns all claims of this cluster.
 	List(ctx context.Context) ([]Claim, error)
+
+	// Audit reads all claims of this cluster and the addresses of the pools, and
+	// tells what is wrong with them. It changes nothing.
+	Audit(ctx context.Context, pools []Pool) (Report, error)
 
 	// Usage counts the addresses of a pool, by family.
 	Usage(ctx context.Context, p Pool) (map[Family]Usage, error)
@@ -137,4 +183,41 @@ type Allocator interface {
 // given as 2^63-1.
 type Usage struct {
 	Capacity, Used, Free int64
+}
+
+// Report is what Audit found.
+type Report struct {
+	// Claims are what List returns.
+	Claims []Claim
+	// Findings are ordered by address.
+	Findings []Finding
+}
+
+// FindingKind says what is wrong, as a label of a metric.
+type FindingKind string
+
+// The kinds of findings.
+const (
+	// DuplicateClaim: several records hold one claim key.
+	DuplicateClaim FindingKind = "duplicate-claim"
+	// DuplicateAddress: several records are of one address, one of them a claim.
+	DuplicateAddress FindingKind = "duplicate-address"
+	// ForeignOwner: a record with a claim key of this cluster belongs to another.
+	ForeignOwner FindingKind = "foreign-owner"
+	// SameClusterName: another cluster uses the name of this one.
+	SameClusterName FindingKind = "same-cluster-name"
+	// BadClaim: a record names this cluster, and its claim key cannot be read or
+	// does not fit the address.
+	BadClaim FindingKind = "bad-claim"
+)
+
+// Finding is something in the record of claims that a human must set right.
+type Finding struct {
+	Kind FindingKind
+	// Key is the claim that it is about; the zero Key if it is about none.
+	Key Key
+	// Addr is the address that it is about.
+	Addr netip.Addr
+	// Text is a sentence that names the records and the fix.
+	Text string
 }

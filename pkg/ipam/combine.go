@@ -37,7 +37,7 @@ type combined struct {
 // Claim implements Allocator.
 func (c *combined) Claim(ctx context.Context, r Request) (Claim, error) {
 	holder, other, existing, err := c.holder(ctx, r.Key)
-	if err != nil && (!r.Fresh || slices.ContainsFunc(r.Pools, Pool.NetBox)) {
+	if err != nil && (r.Held.IsValid() || slices.ContainsFunc(r.Pools, Pool.NetBox)) {
 		return Claim{}, err
 	}
 	if holder == nil {
@@ -194,6 +194,34 @@ func (c *combined) Release(ctx context.Context, key Key) error {
 		}
 	}
 	return c.netbox.Release(ctx, key)
+}
+
+// Retain implements Allocator.
+func (c *combined) Retain(ctx context.Context, key Key) error {
+	if err := c.inline.Retain(ctx, key); err != nil || c.netbox == nil {
+		return err
+	}
+	return c.netbox.Retain(ctx, key)
+}
+
+// Resolve implements Allocator.
+func (c *combined) Resolve(ctx context.Context, p Pool) (Pool, error) {
+	keeper, err := c.keeper(p)
+	if err != nil {
+		return p, err
+	}
+	return keeper.Resolve(ctx, p)
+}
+
+// Audit implements Allocator.
+func (c *combined) Audit(ctx context.Context, pools []Pool) (Report, error) {
+	report, err := c.inline.Audit(ctx, nil)
+	if err != nil || c.netbox == nil {
+		return report, err
+	}
+	more, err := c.netbox.Audit(ctx, slices.DeleteFunc(slices.Clone(pools), func(p Pool) bool { return !p.NetBox() }))
+	more.Claims = append(report.Claims, more.Claims...)
+	return more, err
 }
 
 // List implements Allocator.

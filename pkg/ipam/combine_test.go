@@ -215,12 +215,12 @@ func (silent) Find(context.Context, string, string) ([]ipam.Claim, error) {
 func TestCombineDoesNotWaitForAStoreItDoesNotNeed(t *testing.T) {
 	pool := ipam.Pool{Name: "inline", Spec: v1alpha1.AddressPoolSpec{Addresses: []string{"192.0.2.0/30"}}}
 	key := ipam.Key{Cluster: "c", Namespace: "n", Service: "s", Family: ipam.IPv4}
-	for _, fresh := range []bool{true, false} {
+	for held, waits := range map[netip.Addr]bool{{}: false, netip.MustParseAddr("192.0.2.9"): true} {
 		store := inline.New("c")
 		store.Restore(nil)
-		_, err := ipam.Combine(silent{}, store).Claim(t.Context(), ipam.Request{Key: key, Pools: []ipam.Pool{pool}, Fresh: fresh})
-		if (err == nil) != fresh {
-			t.Errorf("fresh %v: %v", fresh, err)
+		_, err := ipam.Combine(silent{}, store).Claim(t.Context(), ipam.Request{Key: key, Pools: []ipam.Pool{pool}, Held: held})
+		if (err != nil) != waits {
+			t.Errorf("held %v: %v", held, err)
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 )
 
 // The texts of these errors end up in Events: they are sentences for the user
@@ -64,6 +66,22 @@ type ConflictError struct {
 
 func (e *ConflictError) Error() string {
 	return fmt.Sprintf("address %s is taken by %s: ask for another address or free it there", e.Addr, e.Holder)
+}
+
+// MovedError says that the record gives a Service another address than the one
+// it has. The one that it has stays.
+type MovedError struct {
+	// Held is the address that the Service has.
+	Held netip.Addr
+	// Recorded is the one that the record gives it.
+	Recorded netip.Addr
+	// Where says which record that is, for example "NetBox address 17".
+	Where string
+}
+
+func (e *MovedError) Error() string {
+	return fmt.Sprintf("this Service has %s and keeps it, but %s gives it %s: to move it there set the annotation %s: %s, to leave it where it is clear the claim there",
+		e.Held, e.Where, e.Recorded, v1alpha1.AnnotationAddresses, e.Recorded)
 }
 
 // UnavailableError says that the store of claims could not be asked or did not

@@ -17,6 +17,11 @@ import (
 type Pool struct {
 	Name string
 	Spec v1alpha1.AddressPoolSpec
+	// Found are the addresses that the spec describes without naming them; an
+	// Allocator's Resolve fills it.
+	Found []netipx.IPRange
+	// Problem is why Found could not be filled; Ranges returns it.
+	Problem error
 }
 
 // NetBox tells whether NetBox keeps the claims of this pool.

@@ -26,6 +26,15 @@ const (
 	// AnnotationPool restricts the Service to one AddressPool of its class.
 	// It also reaches pools with autoAssign: false.
 	AnnotationPool = Group + "/pool"
+	// AnnotationSharingKey lets the Services of one namespace that give the same
+	// key share one address per IP family. Their ports must differ, and either
+	// all have externalTrafficPolicy Cluster or all have the same selector.
+	AnnotationSharingKey = Group + "/sharing-key"
+	// AnnotationRetain, with the value "true", keeps the address reserved in
+	// NetBox for a Service of this name when the Service is deleted.
+	AnnotationRetain = Group + "/retain"
+	// AnnotationHostname is recorded in NetBox as the DNS name of the addresses.
+	AnnotationHostname = Group + "/hostname"
 )
 
 // Types of the conditions in the status of our objects.

@@ -96,7 +96,7 @@ func (a *Allocator) Claim(_ context.Context, r ipam.Request) (ipam.Claim, error)
 	if r.Key.Cluster != a.cluster {
 		return ipam.Claim{}, fmt.Errorf("claim key %s: this allocator keeps the claims of cluster %s", r.Key, a.cluster)
 	}
-	existing, ok := a.byKey[r.Key]
+	existing, ok := a.takeOver(r)
 	if ok && (!r.Addr.IsValid() || r.Addr.Unmap() == existing.Addr) {
 		existing.Owner = r.Owner
 		a.byKey[r.Key] = existing
@@ -112,6 +112,23 @@ func (a *Allocator) Claim(_ context.Context, r ipam.Request) (ipam.Claim, error)
 	c := ipam.Claim{Key: r.Key, Owner: r.Owner, Addr: addr, Pool: pool}
 	a.hold(c)
 	return c, nil
+}
+
+// takeOver returns the existing claim of a request, which may come from a
+// former key.
+func (a *Allocator) takeOver(r ipam.Request) (ipam.Claim, bool) {
+	if c, ok := a.byKey[r.Key]; ok {
+		return c, true
+	}
+	for _, former := range r.Former {
+		if c, ok := a.byKey[former]; ok {
+			a.free(c)
+			c.Key, c.Owner = r.Key, r.Owner
+			a.hold(c)
+			return c, true
+		}
+	}
+	return ipam.Claim{}, false
 }
 
 // pick chooses the address of a new claim.
@@ -219,6 +236,19 @@ func (a *Allocator) Release(_ context.Context, key ipam.Key) error {
 		a.free(c)
 	}
 	return nil
+}
+
+// Retain implements ipam.Allocator: claims live in the status of Services here
+// and end with them.
+func (a *Allocator) Retain(ctx context.Context, key ipam.Key) error { return a.Release(ctx, key) }
+
+// Resolve implements ipam.Allocator: such pools name their addresses.
+func (a *Allocator) Resolve(_ context.Context, p ipam.Pool) (ipam.Pool, error) { return p, nil }
+
+// Audit implements ipam.Allocator: there is no record apart from the Services.
+func (a *Allocator) Audit(ctx context.Context, _ []ipam.Pool) (ipam.Report, error) {
+	claims, err := a.List(ctx)
+	return ipam.Report{Claims: claims}, err
 }
 
 // List implements ipam.Allocator.

@@ -247,34 +247,6 @@ func (a *Allocator) List(ctx context.Context) ([]ipam.Claim, error) {
 	return out, nil
 }
 
-// Usage implements ipam.Allocator. It costs one request per prefix.
-func (a *Allocator) Usage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
-	out := map[ipam.Family]ipam.Usage{}
-	for i := range p.Spec.NetBox.Prefixes {
-		info, err := a.prefixes.find(ctx, p, i)
-		if err != nil {
-			return nil, err
-		}
-		used, err := a.client.countAddresses(ctx, info)
-		if err != nil {
-			return nil, err
-		}
-		u := out[ipam.FamilyOf(info.prefix.Addr())]
-		free := max(info.capacity()-used, 0)
-		u = ipam.Usage{Capacity: addUp(u.Capacity, info.capacity()), Used: addUp(u.Used, used), Free: addUp(u.Free, free)}
-		out[ipam.FamilyOf(info.prefix.Addr())] = u
-	}
-	return out, nil
-}
-
-// addUp adds counts and stays at 2^63-1.
-func addUp(a, b int64) int64 {
-	if sum := a + b; sum >= 0 {
-		return sum
-	}
-	return 1<<63 - 1
-}
-
 func claimOf(key ipam.Key, r record, pools []ipam.Pool) ipam.Claim {
 	return ipam.Claim{
 		Key: key, Addr: r.addr, Pool: ipam.PoolOf(r.addr, pools),

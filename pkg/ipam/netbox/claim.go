@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
@@ -170,60 +169,8 @@ func notEchoed(r record) error {
 		"NetBox did not record the owner of address %s: check the custom fields %s, %s, %s and %s", r.addr, fieldClaim, fieldCluster, fieldClusterUID, fieldServiceUID)}}
 }
 
-// claimAny takes the next free address of the first prefix that has one.
-func (a *Allocator) claimAny(ctx context.Context, r ipam.Request) (record, error) {
-	exhausted := &ipam.ExhaustedError{Family: r.Key.Family}
-	for _, p := range r.Pools {
-		prefixes, err := a.prefixesOf(ctx, p, r.Key.Family)
-		if err != nil {
-			return record{}, err
-		}
-		for _, info := range prefixes {
-			got, err := a.waiting.claim(ctx, info, a.item(r, r.Key.String()))
-			if !errors.Is(err, errFull) {
-				return got, err
-			}
-		}
-		exhausted.Pools = append(exhausted.Pools, fullSentence(p.Name, prefixes))
-	}
-	return record{}, exhausted
-}
-
 func (a *Allocator) item(r ipam.Request, claim string) item {
 	return item{key: r.Key, claim: claim, cluster: a.cluster, clusterUID: a.clusterUID, serviceUID: r.Owner.UID}
-}
-
-// prefixesOf resolves the prefixes of a pool that are of a family.
-func (a *Allocator) prefixesOf(ctx context.Context, p ipam.Pool, f ipam.Family) ([]prefixInfo, error) {
-	var out []prefixInfo
-	if !p.NetBox() {
-		return nil, &ipam.ConfigError{Problem: fmt.Sprintf("pool %q lists its addresses itself: NetBox keeps no claims of it", p.Name)}
-	}
-	ranges, err := p.Ranges()
-	if err != nil {
-		return nil, err
-	}
-	for i, rg := range ranges {
-		if ipam.FamilyOf(rg.From()) != f {
-			continue
-		}
-		info, err := a.prefixes.find(ctx, p, i)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, info)
-	}
-	return out, nil
-}
-
-func fullSentence(pool string, prefixes []prefixInfo) string {
-	var total int64
-	where := make([]string, len(prefixes))
-	for i, p := range prefixes {
-		total = addUp(total, p.capacity())
-		where[i] = p.String()
-	}
-	return fmt.Sprintf("pool %q: 0 of %d addresses free in %s", pool, total, strings.Join(where, ", "))
 }
 
 // claimAsked records the address that the user asked for, under a claim text.
@@ -250,24 +197,6 @@ func (a *Allocator) claimAsked(ctx context.Context, r ipam.Request, claim string
 	default:
 		return a.afterUnclear(ctx, r.Key, claim, err)
 	}
-}
-
-// prefixWith finds the prefix that holds an address.
-func (a *Allocator) prefixWith(ctx context.Context, addr netip.Addr, pools []ipam.Pool) (prefixInfo, error) {
-	names := make([]string, len(pools))
-	for n, p := range pools {
-		names[n] = p.Name
-		ranges, err := p.Ranges()
-		if err != nil {
-			return prefixInfo{}, err
-		}
-		for i, rg := range ranges {
-			if p.NetBox() && rg.Contains(addr) {
-				return a.prefixes.find(ctx, p, i)
-			}
-		}
-	}
-	return prefixInfo{}, &ipam.NotInPoolsError{Addr: addr, Pools: names}
 }
 
 // confirm makes sure that a given address was not recorded twice, which NetBox

@@ -178,3 +178,8 @@ func (a *Allocator) finishRemoval(m *removal, err error) {
 	}
 	m.done <- err
 }
+
+// Retain implements ipam.Allocator.
+func (a *Allocator) Retain(ctx context.Context, key ipam.Key) error {
+	return a.Release(ctx, key)
+}
