@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // Spec is what to put into a NetBox.
@@ -84,18 +86,10 @@ type seeder struct {
 // fields adds the custom fields of addresses. An engineer may fill in the claim
 // and the cluster by hand; the UIDs only bm-ccm knows.
 func (s *seeder) fields(ctx context.Context, _ Spec) error {
-	for _, f := range []struct {
-		name, label, description, editable string
-		unique                             bool
-	}{
-		{"k8s_lb_claim", "Kubernetes claim", "<cluster>/<namespace>/<service>/<ipv4|ipv6>", "yes", true},
-		{"k8s_cluster", "Kubernetes cluster", "Cluster that the address is for", "yes", false},
-		{"k8s_cluster_uid", "Kubernetes cluster UID", "UID of the cluster's kube-system namespace", "no", false},
-		{"k8s_service_uid", "Kubernetes Service UID", "UID of the Service that the address is for", "no", false},
-	} {
+	for _, f := range setup.Fields() {
 		body := object{
-			"object_types": []string{"ipam.ipaddress"}, "name": f.name, "type": "text", "label": f.label, "description": f.description,
-			"unique": f.unique, "filter_logic": "exact", "ui_visible": "if-set", "ui_editable": f.editable,
+			"object_types": f.ObjectTypes, "name": f.Name, "type": f.Type, "label": f.Label, "group_name": f.GroupName, "description": f.Description,
+			"unique": f.Unique, "filter_logic": f.FilterLogic, "ui_visible": f.UIVisible, "ui_editable": f.UIEditable,
 		}
 		if _, err := s.ensure(ctx, "/api/extras/custom-fields/", "name", body); err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // Allocator implements ipam.Allocator on NetBox.
@@ -263,7 +264,7 @@ func (a *Allocator) conflict(r record) error {
 	case r.clusterUID != "" && a.clusterUID != "" && r.clusterUID != a.clusterUID:
 		return &ipam.ConflictError{Addr: r.addr, Holder: fmt.Sprintf(
 			"another cluster that is also named %s (NetBox address %d has %s %s, this cluster's is %s; give one of the two clusters another clusterName)",
-			a.cluster, r.id, fieldClusterUID, r.clusterUID, a.clusterUID)}
+			a.cluster, r.id, setup.FieldClusterUID, r.clusterUID, a.clusterUID)}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // oldest is the oldest NetBox that the claim protocol was seen to work with.
@@ -27,7 +28,7 @@ func (a *Allocator) Check(ctx context.Context) error {
 	if problem := checkVersion(version); problem != "" {
 		return &ipam.ConfigError{Problem: problem}
 	}
-	names := []string{fieldClaim, fieldCluster, fieldClusterUID, fieldServiceUID}
+	names := []string{setup.FieldClaim, setup.FieldCluster, setup.FieldClusterUID, setup.FieldServiceUID}
 	fields, err := a.client.customFields(ctx, names)
 	if err != nil {
 		return err
@@ -64,7 +65,7 @@ func checkField(name string, fields map[string]customField) string {
 	f, ok := fields[name]
 	if !ok {
 		unique := ""
-		if name == fieldClaim {
+		if name == setup.FieldClaim {
 			unique = ", unique"
 		}
 		return fmt.Sprintf("NetBox has no custom field %s that the token may see: create it on ipam.ipaddress with type text%s and filter logic exact", name, unique)
@@ -76,7 +77,7 @@ func checkField(name string, fields map[string]customField) string {
 		return fmt.Sprintf("NetBox custom field %s has type %s: it must be text", name, f.Type.Value)
 	case f.FilterLogic.Value != "exact":
 		return fmt.Sprintf("NetBox custom field %s has filter logic %s: set it to exact", name, f.FilterLogic.Value)
-	case name == fieldClaim && !f.Unique:
+	case name == setup.FieldClaim && !f.Unique:
 		return fmt.Sprintf("NetBox custom field %s is not unique: set unique, it keeps two controllers from claiming twice", name)
 	}
 	return ""

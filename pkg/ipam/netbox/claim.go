@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 var (
@@ -105,13 +106,13 @@ func (a *Allocator) usable(rec record, r ipam.Request) error {
 	}
 	if ipam.FamilyOf(rec.addr) != r.Key.Family {
 		return &ipam.ConfigError{Problem: fmt.Sprintf(
-			"NetBox address %d (%s) has claim %s, which is for the other IP family: correct its field %s", rec.id, rec.addr, rec.claim, fieldClaim)}
+			"NetBox address %d (%s) has claim %s, which is for the other IP family: correct its field %s", rec.id, rec.addr, rec.claim, setup.FieldClaim)}
 	}
 	// An assigned address stays whatever becomes of its pool; one that was
 	// written into NetBox by hand must lie in a pool.
 	if rec.cluster == "" && ipam.PoolOf(rec.addr, r.Pools) == "" {
 		return &ipam.ConfigError{Problem: fmt.Sprintf(
-			"NetBox address %d (%s) names this Service in %s but lies in none of its pools: clear the field or add the address to a pool", rec.id, rec.addr, fieldClaim)}
+			"NetBox address %d (%s) names this Service in %s but lies in none of its pools: clear the field or add the address to a pool", rec.id, rec.addr, setup.FieldClaim)}
 	}
 	return nil
 }
@@ -134,10 +135,10 @@ func (a *Allocator) stamp(ctx context.Context, r ipam.Request, rec record, claim
 			fields[field] = want
 		}
 	}
-	set(fieldClaim, rec.claim, claim)
-	set(fieldCluster, rec.cluster, a.cluster)
-	set(fieldClusterUID, rec.clusterUID, a.clusterUID)
-	set(fieldServiceUID, rec.serviceUID, r.Owner.UID)
+	set(setup.FieldClaim, rec.claim, claim)
+	set(setup.FieldCluster, rec.cluster, a.cluster)
+	set(setup.FieldClusterUID, rec.clusterUID, a.clusterUID)
+	set(setup.FieldServiceUID, rec.serviceUID, r.Owner.UID)
 	if len(fields) == 0 {
 		return rec, nil
 	}
@@ -148,7 +149,7 @@ func (a *Allocator) stamp(ctx context.Context, r ipam.Request, rec record, claim
 		if status(err) == 404 {
 			return record{}, &ipam.ConfigError{Problem: fmt.Sprintf(
 				"NetBox address %d (%s) names this Service, but the token may not change it: set its field %s to %s, or extend the token's permission",
-				rec.id, rec.addr, fieldCluster, a.cluster)}
+				rec.id, rec.addr, setup.FieldCluster, a.cluster)}
 		}
 		if bodySays(err, "must have a unique value") {
 			return record{}, errKeyTaken
@@ -166,7 +167,7 @@ func (a *Allocator) stamp(ctx context.Context, r ipam.Request, rec record, claim
 
 func notEchoed(r record) error {
 	return &setUpError{ipam.ConfigError{Problem: fmt.Sprintf(
-		"NetBox did not record the owner of address %s: check the custom fields %s, %s, %s and %s", r.addr, fieldClaim, fieldCluster, fieldClusterUID, fieldServiceUID)}}
+		"NetBox did not record the owner of address %s: check the custom fields %s, %s, %s and %s", r.addr, setup.FieldClaim, setup.FieldCluster, setup.FieldClusterUID, setup.FieldServiceUID)}}
 }
 
 func (a *Allocator) item(r ipam.Request, claim string) item {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // answerError is a definite refusal by NetBox: nothing was changed. To callers
@@ -35,7 +36,7 @@ func refusal(x *exchange) error {
 		problem = fmt.Sprintf("%s: NetBox does not accept the token%s: put a valid one into netbox.tokenFile", x.doing, x.detail())
 	default:
 		problem = fmt.Sprintf("%s: the NetBox token lacks the permission%s: grant it, with a constraint on custom field %s if it is fenced",
-			x.doing, x.detail(), fieldCluster)
+			x.doing, x.detail(), setup.FieldCluster)
 	}
 	e.config = &ipam.ConfigError{Problem: problem}
 	return e
@@ -83,5 +84,5 @@ var errChanging = errors.New("somebody else keeps changing it in NetBox")
 
 func forbiddenDelete(r record) error {
 	return &ipam.ConfigError{Problem: fmt.Sprintf(
-		"the NetBox token may not delete address %d (%s): grant delete on ipam.ipaddress, with a constraint on custom field %s if it is fenced", r.id, r.addr, fieldCluster)}
+		"the NetBox token may not delete address %d (%s): grant delete on ipam.ipaddress, with a constraint on custom field %s if it is fenced", r.id, r.addr, setup.FieldCluster)}
 }

@@ -16,6 +16,7 @@ import (
 	gonetbox "github.com/netbox-community/go-netbox/v4"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // This file has every request that allocating needs. Reads are re-checked by
@@ -51,13 +52,13 @@ func (c *Client) addresses(ctx context.Context, doing string, query url.Values) 
 func (c *Client) addressesByClaim(ctx context.Context, claims []string) ([]record, error) {
 	doing := "looking up a claim in NetBox"
 	out, err := c.addresses(ctx, doing, url.Values{
-		"cf_" + fieldClaim: claims, "limit": {strconv.Itoa(min(4*len(claims)+10, pageSize))}})
+		"cf_" + setup.FieldClaim: claims, "limit": {strconv.Itoa(min(4*len(claims)+10, pageSize))}})
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range out.Results {
 		if !slices.Contains(claims, r.claim) {
-			return nil, filterIgnored(doing, fieldClaim)
+			return nil, filterIgnored(doing, setup.FieldClaim)
 		}
 	}
 	slices.SortFunc(out.Results, byID)
@@ -71,13 +72,13 @@ func (c *Client) addressesByCluster(ctx context.Context, cluster string) ([]reco
 	// Pages by id rather than by offset: what is deleted meanwhile moves no page.
 	for after := int64(0); ; {
 		out, err := c.addresses(ctx, doing, url.Values{
-			"cf_" + fieldCluster: {cluster}, "limit": {strconv.Itoa(pageSize)}, "id__gte": {strconv.FormatInt(after+1, 10)}})
+			"cf_" + setup.FieldCluster: {cluster}, "limit": {strconv.Itoa(pageSize)}, "id__gte": {strconv.FormatInt(after+1, 10)}})
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range out.Results {
 			if r.cluster != cluster {
-				return nil, filterIgnored(doing, fieldCluster)
+				return nil, filterIgnored(doing, setup.FieldCluster)
 			}
 			if r.id <= after {
 				return nil, &ipam.UnavailableError{Doing: doing, Err: fmt.Errorf("NetBox does not page by id: %d comes after %d", r.id, after)}

@@ -11,14 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-)
-
-// The custom fields on ipam.ipaddress that hold who owns an address.
-const (
-	fieldClaim      = "k8s_lb_claim"
-	fieldCluster    = "k8s_cluster"
-	fieldClusterUID = "k8s_cluster_uid"
-	fieldServiceUID = "k8s_service_uid"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // nextSuffix marks the key of an address that is to replace another one.
@@ -62,7 +55,7 @@ func (r *record) UnmarshalJSON(data []byte) error {
 	text := func(field string) string { s, _ := raw.CustomFields[field].(string); return s }
 	*r = record{
 		id: raw.ID, addr: prefix.Addr().Unmap(), description: raw.Description,
-		claim: text(fieldClaim), cluster: text(fieldCluster), clusterUID: text(fieldClusterUID), serviceUID: text(fieldServiceUID),
+		claim: text(setup.FieldClaim), cluster: text(setup.FieldCluster), clusterUID: text(setup.FieldClusterUID), serviceUID: text(setup.FieldServiceUID),
 	}
 	if raw.VRF != nil {
 		r.vrf = raw.VRF.ID
@@ -115,8 +108,8 @@ func (i item) body() map[string]any {
 		"description":   truncate(fmt.Sprintf("k8s %s %s/%s", i.cluster, i.key.Namespace, i.key.Service), maxDescription),
 		"prefix_length": i.key.Family.Bits(),
 		"custom_fields": map[string]any{
-			fieldClaim: i.claim, fieldCluster: i.cluster,
-			fieldClusterUID: orNull(i.clusterUID), fieldServiceUID: orNull(i.serviceUID),
+			setup.FieldClaim: i.claim, setup.FieldCluster: i.cluster,
+			setup.FieldClusterUID: orNull(i.clusterUID), setup.FieldServiceUID: orNull(i.serviceUID),
 		},
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // decodeCustomFields merges the custom fields of a body into a row; null
@@ -207,16 +209,12 @@ type CustomField struct {
 
 // ClaimFields are the custom fields that bm-ccm keeps its claims in.
 func ClaimFields() []CustomField {
-	text := func(name, label, description string, unique bool) CustomField {
-		return CustomField{
-			Name: name, Type: "text", ObjectTypes: []string{"ipam.ipaddress"}, Unique: unique, FilterLogic: "exact",
-			Label: label, Description: description,
-		}
+	var out []CustomField
+	for _, f := range setup.Fields() {
+		out = append(out, CustomField{
+			Name: f.Name, Type: f.Type, ObjectTypes: f.ObjectTypes, Unique: f.Unique, FilterLogic: f.FilterLogic,
+			Label: f.Label, Description: f.Description,
+		})
 	}
-	return []CustomField{
-		text("k8s_lb_claim", "Kubernetes claim", "<cluster>/<namespace>/<service>/<ipv4|ipv6>", true),
-		text("k8s_cluster", "Kubernetes cluster", "Cluster that the address is for", false),
-		text("k8s_cluster_uid", "Kubernetes cluster UID", "UID of the cluster's kube-system namespace", false),
-		text("k8s_service_uid", "Kubernetes Service UID", "UID of the Service that the address is for", false),
-	}
+	return out
 }

@@ -39,7 +39,7 @@ func TestSeed(t *testing.T) {
 		}
 		names = append(names, f["name"].(string))
 	}
-	if got := strings.Join(names, " "); got != "k8s_lb_claim k8s_cluster k8s_cluster_uid k8s_service_uid" {
+	if got := strings.Join(names, " "); got != "k8s_lb_claim k8s_cluster k8s_cluster_uid k8s_service_uid k8s_lb_class k8s_lb_release" {
 		t.Errorf("custom fields %s", got)
 	}
 }
