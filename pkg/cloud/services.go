@@ -86,7 +86,7 @@ func (p *Provider) openBooks(ctx context.Context) (*books, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the UID of namespace %s: %w", metav1.NamespaceSystem, err)
 	}
-	b.allocator = ipam.Combine(netbox.NewAllocator(p.netbox, p.config.ClusterName, uid), b.inline)
+	b.allocator = ipam.Combine(netbox.NewAllocator(p.netbox, p.config.ClusterName, uid, netbox.Record{}), b.inline)
 	return b, nil
 }
 

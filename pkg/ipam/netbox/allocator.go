@@ -25,6 +25,7 @@ type Allocator struct {
 	client     *Client
 	cluster    string
 	clusterUID string
+	record     Record
 
 	locks    *keyLocks
 	claims   *claimCache
@@ -47,9 +48,9 @@ var (
 
 // NewAllocator returns an allocator for the claims of one cluster. clusterUID
 // tells the cluster from another one of the same name; empty leaves that out.
-func NewAllocator(client *Client, cluster, clusterUID string) *Allocator {
+func NewAllocator(client *Client, cluster, clusterUID string, record Record) *Allocator {
 	a := &Allocator{
-		client: client, cluster: cluster, clusterUID: clusterUID,
+		client: client, cluster: cluster, clusterUID: clusterUID, record: record,
 		locks:    &keyLocks{held: map[string]*keyLock{}},
 		claims:   newClaimCache(),
 		prefixes: &prefixBook{client: client, known: map[v1alpha1.NetBoxPrefix]knownPrefix{}},

@@ -171,7 +171,10 @@ func notEchoed(r record) error {
 }
 
 func (a *Allocator) item(r ipam.Request, claim string) item {
-	return item{key: r.Key, claim: claim, cluster: a.cluster, clusterUID: a.clusterUID, serviceUID: r.Owner.UID}
+	return item{
+		key: r.Key, claim: claim, cluster: a.cluster, clusterUID: a.clusterUID,
+		serviceUID: r.Owner.UID, class: r.Owner.Class, hostname: r.Hostname, record: &a.record,
+	}
 }
 
 // claimAsked records the address that the user asked for, under a claim text.

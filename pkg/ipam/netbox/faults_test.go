@@ -47,7 +47,7 @@ func newClient(t *testing.T, target contract.Target, timeout time.Duration) *net
 
 func newAllocator(t *testing.T, target contract.Target) *netbox.Allocator {
 	t.Helper()
-	return netbox.NewAllocator(newClient(t, target, 5*time.Second), "lab", "uid-1")
+	return netbox.NewAllocator(newClient(t, target, 5*time.Second), "lab", "uid-1", netbox.Record{})
 }
 
 func request(service, addr string) ipam.Request {
@@ -181,7 +181,7 @@ func TestLostAnswers(t *testing.T) {
 		for _, addr := range []string{"", "203.0.113.9"} {
 			t.Run(tt.name+"/"+addr, func(t *testing.T) {
 				srv, target := startWithPool(t)
-				a := netbox.NewAllocator(newClient(t, target, 300*time.Millisecond), "lab", "uid-1")
+				a := netbox.NewAllocator(newClient(t, target, 300*time.Millisecond), "lab", "uid-1", netbox.Record{})
 				eventually(t, func() error { return claiming("first", "")(t, a) })
 				tt.fault.Method, tt.fault.Times = http.MethodPost, 1
 				srv.Inject(tt.fault)
@@ -253,7 +253,7 @@ func TestSentences(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			srv, target := startWithPool(t)
-			a := netbox.NewAllocator(newClient(t, target, 200*time.Millisecond), "lab", "uid-1")
+			a := netbox.NewAllocator(newClient(t, target, 200*time.Millisecond), "lab", "uid-1", netbox.Record{})
 			remove := srv.Inject(tt.fault)
 			_, err := a.Claim(t.Context(), request("web", ""))
 			if !tt.kind(err) || !strings.Contains(err.Error(), tt.want) {

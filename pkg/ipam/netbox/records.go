@@ -7,7 +7,10 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
+	"strings"
+	"text/template"
 	"unicode/utf8"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
@@ -19,19 +22,67 @@ const nextSuffix = "#next"
 
 // recordFields is what is asked of an address in lists: with it, a list takes
 // an eighth of the time.
-const recordFields = "id,address,vrf,description,custom_fields"
+const recordFields = "id,address,vrf,status,dns_name,description,custom_fields"
+
+// Record says what is written into a record when it is created, besides its
+// owner. It is never written again: what an admin changes stays.
+type Record struct {
+	// Status is the status value; empty means active. It must be one in which
+	// an address counts as assigned.
+	Status string
+	// Tenant is a slug; empty means none.
+	Tenant string
+	// Description is executed with a Subject; nil gives "k8s <cluster>
+	// <namespace>/<service>". NetBox takes 200 characters, the rest is cut off.
+	Description *template.Template
+	// Tags are slugs of tags that exist. Each costs some of NetBox's speed.
+	Tags []string
+	// CustomFields are further custom fields with their values.
+	CustomFields map[string]any
+}
+
+// Subject is what Record.Description may name.
+type Subject struct {
+	Cluster, Namespace, Service, Class, Family string
+}
+
+// The status values that bm-ccm itself writes.
+const (
+	statusActive   = "active"
+	statusReserved = "reserved"
+)
+
+func (c Record) status() string { return cmp.Or(c.Status, statusActive) }
+
+func (c Record) description(s Subject) string {
+	if c.Description == nil {
+		return fmt.Sprintf("k8s %s %s/%s", s.Cluster, s.Namespace, s.Service)
+	}
+	var b strings.Builder
+	if err := c.Description.Execute(&b, s); err != nil {
+		return fmt.Sprintf("k8s %s %s/%s", s.Cluster, s.Namespace, s.Service)
+	}
+	return b.String()
+}
 
 // record is an ip-address object.
 type record struct {
 	id          int64
 	addr        netip.Addr
 	vrf         int64 // 0 is the global table
+	status      string
+	dnsName     string
 	description string
 	claim       string
 	cluster     string
 	clusterUID  string
 	serviceUID  string
+	class       string
+	release     string
 }
+
+// reserved tells whether a record is kept for a Service that does not have it.
+func (r record) reserved() bool { return r.claim != "" && r.serviceUID == "" }
 
 // UnmarshalJSON reads what is needed of an object and passes over the rest.
 func (r *record) UnmarshalJSON(data []byte) error {
@@ -39,6 +90,8 @@ func (r *record) UnmarshalJSON(data []byte) error {
 		ID           int64          `json:"id"`
 		Address      string         `json:"address"`
 		VRF          *objectID      `json:"vrf"`
+		Status       choice         `json:"status"`
+		DNSName      string         `json:"dns_name"`
 		Description  string         `json:"description"`
 		CustomFields map[string]any `json:"custom_fields"`
 	}
@@ -54,8 +107,9 @@ func (r *record) UnmarshalJSON(data []byte) error {
 	}
 	text := func(field string) string { s, _ := raw.CustomFields[field].(string); return s }
 	*r = record{
-		id: raw.ID, addr: prefix.Addr().Unmap(), description: raw.Description,
-		claim: text(setup.FieldClaim), cluster: text(setup.FieldCluster), clusterUID: text(setup.FieldClusterUID), serviceUID: text(setup.FieldServiceUID),
+		id: raw.ID, addr: prefix.Addr().Unmap(), status: raw.Status.Value, dnsName: raw.DNSName, description: raw.Description,
+		claim: text(setup.FieldClaim), cluster: text(setup.FieldCluster), clusterUID: text(setup.FieldClusterUID),
+		serviceUID: text(setup.FieldServiceUID), class: text(setup.FieldClass), release: text(setup.FieldRelease),
 	}
 	if raw.VRF != nil {
 		r.vrf = raw.VRF.ID
@@ -98,19 +152,57 @@ type item struct {
 	cluster    string
 	clusterUID string
 	serviceUID string
+	class      string
+	hostname   string
+	record     *Record
 }
 
 // body is what is posted for an item. No role: vip and its like are exempt
 // from NetBox's uniqueness.
 func (i item) body() map[string]any {
-	return map[string]any{
-		"status":        "active",
-		"description":   truncate(fmt.Sprintf("k8s %s %s/%s", i.cluster, i.key.Namespace, i.key.Service), maxDescription),
+	body := map[string]any{
+		"status":        i.record.status(),
+		"description":   truncate(i.record.description(i.subject()), maxDescription),
 		"prefix_length": i.key.Family.Bits(),
-		"custom_fields": map[string]any{
-			setup.FieldClaim: i.claim, setup.FieldCluster: i.cluster,
-			setup.FieldClusterUID: orNull(i.clusterUID), setup.FieldServiceUID: orNull(i.serviceUID),
-		},
+		"custom_fields": i.customFields(),
+	}
+	if i.hostname != "" {
+		body["dns_name"] = i.hostname
+	}
+	if i.record.Tenant != "" {
+		body["tenant"] = map[string]any{"slug": i.record.Tenant}
+	}
+	if len(i.record.Tags) > 0 {
+		tags := make([]map[string]any, len(i.record.Tags))
+		for n, slug := range i.record.Tags {
+			tags[n] = map[string]any{"slug": slug}
+		}
+		body["tags"] = tags
+	}
+	return body
+}
+
+func (i item) subject() Subject {
+	return Subject{
+		Cluster: i.cluster, Namespace: i.key.Namespace, Service: i.key.Service, Class: i.class, Family: string(i.key.Family),
+	}
+}
+
+func (i item) customFields() map[string]any {
+	fields := maps.Clone(i.record.CustomFields)
+	if fields == nil {
+		fields = map[string]any{}
+	}
+	maps.Copy(fields, i.ownerFields())
+	fields[setup.FieldRelease] = setup.ReleaseDelete
+	return fields
+}
+
+// ownerFields are the custom fields that say whose an address is.
+func (i item) ownerFields() map[string]any {
+	return map[string]any{
+		setup.FieldClaim: i.claim, setup.FieldCluster: i.cluster, setup.FieldClusterUID: orNull(i.clusterUID),
+		setup.FieldServiceUID: orNull(i.serviceUID), setup.FieldClass: orNull(i.class),
 	}
 }
 
@@ -118,7 +210,7 @@ func (i item) body() map[string]any {
 // custom fields that it does not know without a word.
 func (i item) echoed(r record) bool {
 	return r.claim == i.claim && r.cluster == i.cluster && r.clusterUID == i.clusterUID &&
-		r.serviceUID == i.serviceUID && ipam.FamilyOf(r.addr) == i.key.Family
+		r.serviceUID == i.serviceUID && r.class == i.class && ipam.FamilyOf(r.addr) == i.key.Family
 }
 
 // maxDescription is NetBox's limit, in characters.

@@ -78,7 +78,7 @@ func (s *scene) allocatorOf(t *testing.T, uid string) *netbox.Allocator {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return netbox.NewAllocator(c, s.target.Cluster, uid)
+	return netbox.NewAllocator(c, s.target.Cluster, uid, netbox.Record{})
 }
 
 func (s *scene) request(service string, pools ...ipam.Pool) ipam.Request {
