@@ -15,7 +15,6 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
@@ -29,7 +28,7 @@ type Allocator struct {
 
 	locks    *keyLocks
 	claims   *claimCache
-	prefixes *prefixBook
+	sources  *sourceBook
 	waiting  *claimQueues
 	removals *batcher[*removal]
 
@@ -53,10 +52,10 @@ func NewAllocator(client *Client, cluster, clusterUID string, record Record) *Al
 		client: client, cluster: cluster, clusterUID: clusterUID, record: record,
 		locks:    &keyLocks{held: map[string]*keyLock{}},
 		claims:   newClaimCache(),
-		prefixes: &prefixBook{client: client, known: map[v1alpha1.NetBoxPrefix]knownPrefix{}},
+		sources:  newSourceBook(client),
 		starting: make(chan struct{}, 1),
 	}
-	a.waiting = &claimQueues{allocator: a, byPrefix: map[int64]*batcher[*waitingClaim]{}}
+	a.waiting = newClaimQueues(a)
 	a.removals = newBatcher(a.removeBatch)
 	return a
 }

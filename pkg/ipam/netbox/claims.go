@@ -23,6 +23,10 @@ type claimQueues struct {
 	byPrefix map[int64]*batcher[*waitingClaim]
 }
 
+func newClaimQueues(a *Allocator) *claimQueues {
+	return &claimQueues{allocator: a, byPrefix: map[int64]*batcher[*waitingClaim]{}}
+}
+
 // waitingClaim is a claim in a queue.
 type waitingClaim struct {
 	item item
@@ -85,7 +89,7 @@ func (a *Allocator) claimBatch(ctx context.Context, p prefixInfo, part []*waitin
 	case status(err) == http.StatusBadRequest:
 		a.claimRefused(ctx, p, part, err)
 	case status(err) == http.StatusNotFound:
-		a.prefixes.forget(p.id)
+		a.sources.forget(p.id)
 		finish(part, &ipam.ConfigError{Problem: fmt.Sprintf(
 			"prefix %s is gone from NetBox, or the token may not see it: restore it or correct spec.netbox.prefixes of the pool", p)})
 	case definite(err):

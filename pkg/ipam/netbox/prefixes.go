@@ -58,8 +58,8 @@ func (p prefixInfo) capacity() int64 {
 	}
 }
 
-// prefixBook remembers where in NetBox the prefixes of pools are.
-type prefixBook struct {
+// sourceBook remembers where in NetBox the addresses of pools come from.
+type sourceBook struct {
 	client *Client
 
 	mu    sync.Mutex
@@ -73,8 +73,12 @@ type knownPrefix struct {
 	expires time.Time
 }
 
+func newSourceBook(client *Client) *sourceBook {
+	return &sourceBook{client: client, known: map[v1alpha1.NetBoxPrefix]knownPrefix{}}
+}
+
 // find resolves the i-th prefix of a pool.
-func (b *prefixBook) find(ctx context.Context, p ipam.Pool, i int) (prefixInfo, error) {
+func (b *sourceBook) find(ctx context.Context, p ipam.Pool, i int) (prefixInfo, error) {
 	want := p.Spec.NetBox.Prefixes[i]
 	b.mu.Lock()
 	known, ok := b.known[want]
@@ -96,7 +100,7 @@ func (b *prefixBook) find(ctx context.Context, p ipam.Pool, i int) (prefixInfo, 
 }
 
 // forget makes the next find ask NetBox.
-func (b *prefixBook) forget(id int64) {
+func (b *sourceBook) forget(id int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for want, known := range b.known {
@@ -108,7 +112,7 @@ func (b *prefixBook) forget(id int64) {
 
 // look asks NetBox for a prefix. What a human must set right is not an error
 // here but a problem, whose sentence ends before the name of the field.
-func (b *prefixBook) look(ctx context.Context, want v1alpha1.NetBoxPrefix) (knownPrefix, error) {
+func (b *sourceBook) look(ctx context.Context, want v1alpha1.NetBoxPrefix) (knownPrefix, error) {
 	problem := func(field, format string, args ...any) (knownPrefix, error) {
 		return knownPrefix{field: field, problem: fmt.Sprintf(format, args...), expires: time.Now().Add(absentTTL)}, nil
 	}

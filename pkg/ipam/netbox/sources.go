@@ -46,7 +46,7 @@ func (a *Allocator) prefixesOf(ctx context.Context, p ipam.Pool, f ipam.Family) 
 		if ipam.FamilyOf(rg.From()) != f {
 			continue
 		}
-		info, err := a.prefixes.find(ctx, p, i)
+		info, err := a.sources.find(ctx, p, i)
 		if err != nil {
 			return nil, err
 		}
@@ -76,7 +76,7 @@ func (a *Allocator) prefixWith(ctx context.Context, addr netip.Addr, pools []ipa
 		}
 		for i, rg := range ranges {
 			if p.NetBox() && rg.Contains(addr) {
-				return a.prefixes.find(ctx, p, i)
+				return a.sources.find(ctx, p, i)
 			}
 		}
 	}
@@ -90,7 +90,7 @@ func (a *Allocator) Resolve(_ context.Context, p ipam.Pool) (ipam.Pool, error) {
 func (a *Allocator) Usage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
 	out := map[ipam.Family]ipam.Usage{}
 	for i := range p.Spec.NetBox.Prefixes {
-		info, err := a.prefixes.find(ctx, p, i)
+		info, err := a.sources.find(ctx, p, i)
 		if err != nil {
 			return nil, err
 		}
