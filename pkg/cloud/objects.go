@@ -110,8 +110,10 @@ func specChanged(old, cur any) bool {
 
 // defaultClass returns the class for Services that name none: the only one
 // with spec.default, or nil.
-func (o *objects) defaultClass() *v1alpha1.LoadBalancerClass {
-	defaults := slices.DeleteFunc(o.classes.List(), func(c *v1alpha1.LoadBalancerClass) bool { return !c.Spec.Default })
+func (o *objects) defaultClass() *v1alpha1.LoadBalancerClass { return onlyDefault(o.classes.List()) }
+
+func onlyDefault(classes []*v1alpha1.LoadBalancerClass) *v1alpha1.LoadBalancerClass {
+	defaults := slices.DeleteFunc(slices.Clone(classes), func(c *v1alpha1.LoadBalancerClass) bool { return !c.Spec.Default })
 	if len(defaults) != 1 {
 		return nil
 	}
@@ -165,4 +167,15 @@ func (o *objects) poolsByName() map[string]*v1alpha1.AddressPool {
 		pools[p.Name] = p
 	}
 	return pools
+}
+
+// classNameOf returns the name of the LoadBalancerClass of a projected Service,
+// whether it exists or not; defaultClass is that of Services which name none.
+func classNameOf(svc *corev1.Service, defaultClass string) string {
+	requested := requestedClass(svc)
+	if requested == "" {
+		return defaultClass
+	}
+	name, _ := v1alpha1.ClassName(requested)
+	return name
 }

@@ -6,6 +6,7 @@ package ipam
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
@@ -17,6 +18,14 @@ type Ask struct {
 	Pool string
 	// Addrs are the asked-for addresses, one per family at most.
 	Addrs map[Family]netip.Addr
+	// SharingKey names the group of Services that share an address; empty for none.
+	SharingKey string
+	// Retain says that the address is kept for the Service's name when the
+	// Service is deleted.
+	Retain bool
+	// Hostname is the DNS name to record, in lower case as NetBox stores it;
+	// empty for none.
+	Hostname string
 }
 
 // ParseAsk reads the annotations of a Service and its spec.loadBalancerIP,
@@ -24,6 +33,16 @@ type Ask struct {
 // *ConfigError whose sentence names the field.
 func ParseAsk(annotations map[string]string, loadBalancerIP string) (Ask, error) {
 	ask := Ask{Pool: strings.TrimSpace(annotations[v1alpha1.AnnotationPool])}
+	var err error
+	if ask.SharingKey, err = parseSharingKey(annotations); err != nil {
+		return Ask{}, err
+	}
+	if ask.Retain, err = parseRetain(annotations[v1alpha1.AnnotationRetain]); err != nil {
+		return Ask{}, err
+	}
+	if ask.Hostname, err = parseHostname(annotations[v1alpha1.AnnotationHostname]); err != nil {
+		return Ask{}, err
+	}
 	field, text := "annotation "+v1alpha1.AnnotationAddresses, annotations[v1alpha1.AnnotationAddresses]
 	if strings.TrimSpace(text) == "" {
 		field, text = "spec.loadBalancerIP", loadBalancerIP
@@ -31,12 +50,51 @@ func ParseAsk(annotations map[string]string, loadBalancerIP string) (Ask, error)
 	if strings.TrimSpace(text) == "" {
 		return ask, nil
 	}
-	addrs, err := parseAddrs(text)
-	if err != nil {
+	if ask.Addrs, err = parseAddrs(text); err != nil {
 		return Ask{}, &ConfigError{Problem: fmt.Sprintf("%s: %v", field, err)}
 	}
-	ask.Addrs = addrs
 	return ask, nil
+}
+
+// sharingKeyForm keeps keys readable where they end up, in the claim key.
+var sharingKeyForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+
+func parseSharingKey(annotations map[string]string) (string, error) {
+	key, ok := annotations[v1alpha1.AnnotationSharingKey]
+	if ok && !sharingKeyForm.MatchString(key) {
+		return "", &ConfigError{Problem: fmt.Sprintf(
+			"annotation %s: %q is not a sharing key: write 1 to 63 letters, digits, dots, dashes or underscores",
+			v1alpha1.AnnotationSharingKey, key)}
+	}
+	return key, nil
+}
+
+func parseRetain(text string) (bool, error) {
+	switch text {
+	case "true":
+		return true, nil
+	case "false", "":
+		return false, nil
+	}
+	return false, &ConfigError{Problem: fmt.Sprintf(`annotation %s: %q is neither "true" nor "false": write one of them`, v1alpha1.AnnotationRetain, text)}
+}
+
+// hostnameForm is what NetBox takes as dns_name.
+var hostnameForm = regexp.MustCompile(`^([0-9A-Za-z_-]+|\*)(\.[0-9A-Za-z_-]+)*\.?$`)
+
+// maxHostname is NetBox's limit, in characters.
+const maxHostname = 255
+
+func parseHostname(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	if len(text) > maxHostname || !hostnameForm.MatchString(text) {
+		return "", &ConfigError{Problem: fmt.Sprintf(
+			"annotation %s: %q is not a DNS name that NetBox takes: write one like www.example.org, of %d characters at most",
+			v1alpha1.AnnotationHostname, text, maxHostname)}
+	}
+	return strings.ToLower(text), nil
 }
 
 func parseAddrs(text string) (map[Family]netip.Addr, error) {
