@@ -39,7 +39,7 @@ func newRootCommand() *cobra.Command {
 	controllerHelp := root.HelpFunc()
 	plain := &cobra.Command{}
 	plainHelp, plainUsage := plain.HelpFunc(), plain.UsageFunc()
-	for _, sub := range []*cobra.Command{newAgentCommand(), newVersionCommand()} {
+	for _, sub := range []*cobra.Command{newAgentCommand(), newNetBoxCommand(), newVersionCommand()} {
 		sub.SetHelpFunc(plainHelp)
 		sub.SetUsageFunc(plainUsage)
 		root.AddCommand(sub)

@@ -6,6 +6,7 @@ package netbox
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,12 +15,38 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
-// oldest is the oldest NetBox that the claim protocol was seen to work with.
-const oldestMajor, oldestMinor = 4, 4
+// The releases of NetBox that the claim protocol was seen to work with.
+var (
+	oldestRelease = release{4, 4}
+	newestRelease = release{4, 7}
+)
+
+// release is a minor release of NetBox.
+type release struct{ major, minor int }
+
+func (r release) String() string { return fmt.Sprintf("%d.%d", r.major, r.minor) }
+
+func (r release) atLeast(major, minor int) bool {
+	return r.major > major || r.major == major && r.minor >= minor
+}
+
+// parseRelease reads a version like "4.7.3"; what is none becomes 0.0.
+func parseRelease(version string) release {
+	parts := strings.SplitN(version, ".", 3)
+	if len(parts) < 2 {
+		return release{}
+	}
+	major, err1 := strconv.Atoi(parts[0])
+	minor, err2 := strconv.Atoi(parts[1])
+	if err1 != nil || err2 != nil {
+		return release{}
+	}
+	return release{major, minor}
+}
 
 // Check tells whether claims can be kept in this NetBox: it answers, it is new
 // enough, and its custom fields are what the protocol relies on. A
-// *ipam.ConfigError names every mistake with its fix.
+// *ipam.ConfigError names every mistake with its fix. Inspect looks at more.
 func (a *Allocator) Check(ctx context.Context) error {
 	version, err := a.client.version(ctx)
 	if err != nil {
@@ -28,14 +55,13 @@ func (a *Allocator) Check(ctx context.Context) error {
 	if problem := checkVersion(version); problem != "" {
 		return &ipam.ConfigError{Problem: problem}
 	}
-	names := []string{setup.FieldClaim, setup.FieldCluster, setup.FieldClusterUID, setup.FieldServiceUID}
-	fields, err := a.client.customFields(ctx, names)
+	fields, err := a.client.claimFields(ctx)
 	if err != nil {
 		return err
 	}
 	var problems []string
-	for _, name := range names {
-		if problem := checkField(name, fields); problem != "" {
+	for _, want := range setup.Fields() {
+		if problem := checkField(want, fields); problem != "" {
 			problems = append(problems, problem)
 		}
 	}
@@ -46,39 +72,71 @@ func (a *Allocator) Check(ctx context.Context) error {
 }
 
 func checkVersion(version string) string {
-	parts := strings.SplitN(version, ".", 3)
-	if len(parts) < 2 {
+	r := parseRelease(version)
+	switch {
+	case r == release{}:
 		return fmt.Sprintf("NetBox gives its version as %q: check netbox.url", version)
-	}
-	major, err1 := strconv.Atoi(parts[0])
-	minor, err2 := strconv.Atoi(parts[1])
-	if err1 != nil || err2 != nil {
-		return fmt.Sprintf("NetBox gives its version as %q: check netbox.url", version)
-	}
-	if major < oldestMajor || major == oldestMajor && minor < oldestMinor {
-		return fmt.Sprintf("NetBox %s is too old: upgrade it to %d.%d or later", version, oldestMajor, oldestMinor)
+	case !r.atLeast(oldestRelease.major, oldestRelease.minor):
+		return fmt.Sprintf("NetBox %s is too old: upgrade it to %s or later", version, oldestRelease)
 	}
 	return ""
 }
 
-func checkField(name string, fields map[string]customField) string {
-	f, ok := fields[name]
+// fieldObject is the definition of a custom field.
+type fieldObject struct {
+	anID
+	Name        string   `json:"name"`
+	ObjectTypes []string `json:"object_types"`
+	Type        choice   `json:"type"`
+	Required    bool     `json:"required"`
+	Unique      bool     `json:"unique"`
+	FilterLogic choice   `json:"filter_logic"`
+}
+
+// claimFields returns the definitions of the fields of setup, by name.
+func (c *Client) claimFields(ctx context.Context) (map[string]fieldObject, error) {
+	query := url.Values{}
+	for _, f := range setup.Fields() {
+		query.Add("name", f.Name)
+	}
+	all, err := listAll[fieldObject](ctx, c, customFieldsPath, "reading the custom fields in NetBox", query)
+	found := map[string]fieldObject{}
+	for _, f := range all {
+		found[f.Name] = f
+	}
+	return found, err
+}
+
+// checkField says what is wrong with a custom field, and the fix.
+func checkField(want setup.Field, fields map[string]fieldObject) string {
+	f, ok := fields[want.Name]
 	if !ok {
 		unique := ""
-		if name == setup.FieldClaim {
+		if want.Unique {
 			unique = ", unique"
 		}
-		return fmt.Sprintf("NetBox has no custom field %s that the token may see: create it on ipam.ipaddress with type text%s and filter logic exact", name, unique)
+		return fmt.Sprintf("NetBox has no custom field %s that the token may see: create it on %s with type text%s and filter logic exact, or run bm-ccm netbox init",
+			want.Name, setup.ObjectType, unique)
 	}
 	switch {
-	case !slices.Contains(f.ObjectTypes, "ipam.ipaddress"):
-		return fmt.Sprintf("NetBox custom field %s is not for ipam.ipaddress: add that object type", name)
-	case f.Type.Value != "text":
-		return fmt.Sprintf("NetBox custom field %s has type %s: it must be text", name, f.Type.Value)
-	case f.FilterLogic.Value != "exact":
-		return fmt.Sprintf("NetBox custom field %s has filter logic %s: set it to exact", name, f.FilterLogic.Value)
-	case name == setup.FieldClaim && !f.Unique:
-		return fmt.Sprintf("NetBox custom field %s is not unique: set unique, it keeps two controllers from claiming twice", name)
+	case !slices.Contains(f.ObjectTypes, setup.ObjectType):
+		return fmt.Sprintf("NetBox custom field %s is not for %s: add that object type", f.Name, setup.ObjectType)
+	case f.Type.Value != want.Type:
+		return wrongType(f)
+	case f.FilterLogic.Value != want.FilterLogic:
+		return fmt.Sprintf("NetBox custom field %s has filter logic %s: set it to %s", f.Name, f.FilterLogic.Value, want.FilterLogic)
+	case want.Unique && !f.Unique:
+		return fmt.Sprintf("NetBox custom field %s is not unique: set unique, it keeps two controllers from claiming twice", f.Name)
+	case f.Required:
+		return requiredField(f)
 	}
 	return ""
+}
+
+func wrongType(f fieldObject) string {
+	return fmt.Sprintf("NetBox custom field %s has type %s: it must be text; NetBox changes no type, so rename or delete that field and create it anew", f.Name, f.Type.Value)
+}
+
+func requiredField(f fieldObject) string {
+	return fmt.Sprintf("NetBox custom field %s is required: unset required, or no address without it can be written", f.Name)
 }

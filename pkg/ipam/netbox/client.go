@@ -18,6 +18,7 @@ import (
 	"time"
 
 	gonetbox "github.com/netbox-community/go-netbox/v4"
+	"golang.org/x/net/http/httpproxy"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
@@ -33,16 +34,24 @@ type Options struct {
 	URL string
 	// TokenFile holds the API token. It is read again when it changes.
 	TokenFile string
-	// CAFile holds PEM certificates to trust besides the system's; may be empty.
+	// Token is the API token itself, where it is in no file.
+	Token string
+	// CAFile holds the PEM certificates to trust instead of the system's; may be
+	// empty.
 	CAFile string
 	// Timeout is the deadline of every request; 0 means DefaultTimeout.
 	Timeout time.Duration
+	// Transport sends the requests; nil means over the network, by the proxies
+	// that the environment names.
+	Transport http.RoundTripper
 }
 
 // Client sends requests to one NetBox. It is safe for concurrent use.
 type Client struct {
 	api     *gonetbox.APIClient
 	url     string
+	caFile  string
+	token   *tokenFile
 	timeout time.Duration
 	gate    gate
 }
@@ -54,11 +63,14 @@ func NewClient(o Options) (*Client, error) {
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, &ipam.ConfigError{Problem: fmt.Sprintf("netbox.url %q: must be a URL like https://netbox.example.org", o.URL)}
 	}
-	roots, err := trustedRoots(o.CAFile)
-	if err != nil {
-		return nil, err
+	if o.Transport == nil {
+		roots, err := trustedRoots(o.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		o.Transport = newHTTPTransport(roots)
 	}
-	token := &tokenFile{path: o.TokenFile}
+	token := &tokenFile{path: o.TokenFile, value: o.Token}
 	if _, err := token.header(); err != nil {
 		return nil, err
 	}
@@ -66,12 +78,12 @@ func NewClient(o Options) (*Client, error) {
 	cfg.Servers[0].URL = base.String()
 	cfg.UserAgent = "bm-ccm"
 	cfg.HTTPClient = &http.Client{
-		Transport: &transport{next: newHTTPTransport(roots), token: token},
+		Transport: &transport{next: o.Transport, token: token},
 		// Following a redirect turns a POST into a GET, which answers 200 and
 		// changes nothing.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	c := &Client{api: gonetbox.NewAPIClient(cfg), url: base.String(), timeout: o.Timeout}
+	c := &Client{api: gonetbox.NewAPIClient(cfg), url: base.String(), caFile: o.CAFile, token: token, timeout: o.Timeout}
 	if c.timeout <= 0 {
 		c.timeout = DefaultTimeout
 	}
@@ -86,10 +98,7 @@ func trustedRoots(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, &ipam.ConfigError{Problem: fmt.Sprintf("netbox.caFile: %v", err)}
 	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool()
-	}
+	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, &ipam.ConfigError{Problem: fmt.Sprintf("netbox.caFile: %s holds no PEM certificate", file)}
 	}
@@ -97,8 +106,10 @@ func trustedRoots(file string) (*x509.CertPool, error) {
 }
 
 func newHTTPTransport(roots *x509.CertPool) *http.Transport {
+	// net/http reads the environment once in a process, this once for a client.
+	proxy := httpproxy.FromEnvironment().ProxyFunc()
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
+		Proxy:                 func(req *http.Request) (*url.URL, error) { return proxy(req.URL) },
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:   5 * time.Second,
@@ -146,7 +157,7 @@ func (c *Client) judge(x *exchange, callErr error) error {
 	case errors.Is(x.err, context.DeadlineExceeded) || x.status == 0 && errors.Is(callErr, context.DeadlineExceeded):
 		return unavailable("NetBox at %s did not answer in time (%s): %w", c.url, c.timeout, context.DeadlineExceeded)
 	case x.err != nil:
-		return unavailable("NetBox at %s: %w", c.url, x.err)
+		return unavailable("NetBox at %s: %s%w", c.url, c.advice(x.err), x.err)
 	case x.status == 0:
 		return unavailable("NetBox at %s: %w", c.url, callErr)
 	case x.status >= 500 || x.status == http.StatusTooManyRequests:

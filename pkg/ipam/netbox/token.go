@@ -32,14 +32,43 @@ func (t *tokenFile) header() (string, error) {
 	if err := t.refresh(); err != nil && t.value == "" {
 		return "", &ipam.ConfigError{Problem: fmt.Sprintf("netbox.tokenFile: %v", err)}
 	}
-	// Version 2 tokens (NetBox 4.5) begin with nbt_.
-	if strings.HasPrefix(t.value, "nbt_") {
-		return "Bearer " + t.value, nil
+	return authorization(t.value), nil
+}
+
+// authorization is the header of a token.
+func authorization(token string) string {
+	if strings.HasPrefix(token, v2Prefix) {
+		return "Bearer " + token
 	}
-	return "Token " + t.value, nil
+	return "Token " + token
+}
+
+// isV2 tells whether the token is one of version 2.
+func (t *tokenFile) isV2() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.HasPrefix(t.value, v2Prefix)
+}
+
+// replaced reads the file once more, after NetBox has refused a header. It
+// returns the header to try instead, or "" if the file still holds that token.
+func (t *tokenFile) replaced(refused string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.changed = time.Time{} // two tokens may have one length and come in one tick of the clock
+	if err := t.refresh(); err != nil {
+		return ""
+	}
+	if fresh := authorization(t.value); fresh != refused {
+		return fresh
+	}
+	return ""
 }
 
 func (t *tokenFile) refresh() error {
+	if t.path == "" {
+		return nil // the token was given itself
+	}
 	info, err := os.Stat(t.path)
 	if err != nil {
 		return err

@@ -32,6 +32,7 @@ type exchange struct {
 	ifMatch string
 
 	status     int
+	header     http.Header
 	answer     []byte
 	etag       string
 	location   string
@@ -72,24 +73,48 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !ok {
 		return nil, errors.New("a request to NetBox that did not come from Client.do")
 	}
-	out, err := t.prepare(req, x)
-	if err == nil {
-		var resp *http.Response
-		if resp, err = t.next.RoundTrip(out); err == nil {
-			x.read(resp)
-			resp.Body, resp.ContentLength = http.NoBody, 0
-			return resp, nil
-		}
-	}
-	x.err = err
-	return nil, err
-}
-
-func (t *transport) prepare(req *http.Request, x *exchange) (*http.Request, error) {
-	authorization, err := t.token.header()
+	err := t.exchange(req, x)
 	if err != nil {
+		x.err = err
 		return nil, err
 	}
+	return &http.Response{
+		StatusCode: x.status, Status: strconv.Itoa(x.status) + " " + http.StatusText(x.status), Header: x.header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody, Request: req,
+	}, nil
+}
+
+// exchange sends a request and reads the answer. When NetBox refuses the token
+// and its file holds another one by now, it is sent once more with that one:
+// what was refused was not done.
+func (t *transport) exchange(req *http.Request, x *exchange) error {
+	header, err := t.token.header()
+	if err != nil {
+		return err
+	}
+	for again := true; header != ""; again = false {
+		resp, err := t.next.RoundTrip(prepare(req, x, header))
+		if err != nil {
+			return err
+		}
+		x.read(resp)
+		if !again || !x.tokenRefused() {
+			break
+		}
+		header = t.token.replaced(header)
+	}
+	return nil
+}
+
+// tokenRefused tells whether NetBox does not take the token at all.
+func (x *exchange) tokenRefused() bool {
+	if x.status != http.StatusForbidden && x.status != http.StatusUnauthorized {
+		return false
+	}
+	return bytes.Contains(x.answer, []byte("oken")) || bytes.Contains(x.answer, []byte("credentials"))
+}
+
+func prepare(req *http.Request, x *exchange, authorization string) *http.Request {
 	out := req.Clone(req.Context())
 	query := out.URL.Query()
 	maps.Copy(query, x.query)
@@ -109,12 +134,12 @@ func (t *transport) prepare(req *http.Request, x *exchange) (*http.Request, erro
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.body)), nil }
 		out.Body = io.NopCloser(bytes.NewReader(x.body))
 	}
-	return out, nil
+	return out
 }
 
 func (x *exchange) read(resp *http.Response) {
 	defer resp.Body.Close()
-	x.status = resp.StatusCode
+	x.status, x.header = resp.StatusCode, resp.Header
 	x.etag, x.location = resp.Header.Get("ETag"), resp.Header.Get("Location")
 	x.retryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	x.answer, x.err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))

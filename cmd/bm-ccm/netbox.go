@@ -1,0 +1,113 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/bm-ccm/bm-ccm/pkg/cloud"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+)
+
+// newNetBoxCommand returns the commands for who looks after NetBox.
+func newNetBoxCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "netbox",
+		Short: "Set NetBox up, check it, compare it with the cluster",
+		Long: `Commands for who looks after NetBox: init makes the custom fields, the user and
+the permissions that a cluster needs, check looks whether all is as it should be,
+and audit compares NetBox with the Services of the cluster.`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newNetBoxInitCommand(), newNetBoxCheckCommand())
+	return cmd
+}
+
+// interruptible runs a command until it ends or the user stops it.
+func interruptible(run func(context.Context, *cobra.Command) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+		defer stop()
+		return run(ctx, cmd)
+	}
+}
+
+// required names the flags without which a command cannot do anything.
+func required(flags map[string]string) error {
+	var errs []error
+	for _, name := range []string{"url", "token-file", "cluster", "cloud-config"} {
+		if value, ok := flags[name]; ok && value == "" {
+			errs = append(errs, fmt.Errorf("--%s is missing", name))
+		}
+	}
+	return oneLine(errs)
+}
+
+// cloudNetBox reads a cloud configuration that has a NetBox.
+func cloudNetBox(path string) (*cloud.Config, *netbox.Client, error) {
+	config, err := cloud.LoadConfig(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if config.NetBox == nil {
+		return nil, nil, fmt.Errorf("--cloud-config %s has no netbox: there is nothing to look at", path)
+	}
+	client, err := netbox.NewClient(netbox.Options{
+		URL: config.NetBox.URL, TokenFile: config.NetBox.TokenFile, CAFile: config.NetBox.CAFile, Timeout: config.NetBox.Timeout.Duration,
+	})
+	return config, client, err
+}
+
+// kubeConfig finds the API server: by --kubeconfig, or as a pod does. It is nil
+// where there is neither.
+func kubeConfig(file string) (*rest.Config, error) {
+	if file != "" {
+		config, err := clientcmd.BuildConfigFromFlags("", file)
+		if err != nil {
+			return nil, fmt.Errorf("--kubeconfig: %w", err)
+		}
+		return config, nil
+	}
+	config, err := rest.InClusterConfig()
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, nil //nolint:nilnil // no cluster is an answer
+	}
+	return config, err
+}
+
+// outputFlag is the value of -o.
+type outputFlag string
+
+func (o *outputFlag) String() string { return string(*o) }
+func (o *outputFlag) Type() string   { return "format" }
+
+// Set implements pflag.Value.
+func (o *outputFlag) Set(s string) error {
+	if s != "json" && s != "text" {
+		return fmt.Errorf("%q is neither text nor json", s)
+	}
+	*o = outputFlag(s)
+	return nil
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

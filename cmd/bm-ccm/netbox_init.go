@@ -1,0 +1,230 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+)
+
+// initOptions are the flags of netbox init.
+type initOptions struct {
+	url, tokenFile, caFile string
+	access                 setup.Access
+	print                  bool
+	out                    string
+}
+
+func newNetBoxInitCommand() *cobra.Command {
+	o := &initOptions{}
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make the custom fields, user, permissions and token that a cluster needs",
+		Long: `Makes in NetBox what bm-ccm needs for one cluster: the custom fields of IP
+addresses, a user, its permissions (to see what is read, to write the addresses
+of this cluster and no others) and a token.
+
+It may be run again at any time: what exists is left alone, or changed where that
+can do no harm (filter logic exact, unique while no two values are equal, a missing
+right). What is wrong otherwise is told as WRONG with the fix, and stays.
+
+The token must be an administrator's. Who will not hand out such a token prints
+with --print what is to be made; no NetBox is asked then.`,
+		Example: `  bm-ccm netbox init --url https://netbox.example.org --token-file admin-token \
+    --cluster prod-1 --out prod-1-token
+  bm-ccm netbox init --cluster prod-1 --print > setup.json`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          interruptible(o.run),
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.url, "url", "", "URL of NetBox, without /api")
+	f.StringVar(&o.tokenFile, "token-file", "", "file with the API token of an administrator")
+	f.StringVar(&o.caFile, "ca-file", "", "PEM certificates to trust instead of the system's")
+	f.StringVar(&o.access.Cluster, "cluster", "", "clusterName of the cloud configuration")
+	f.StringVar(&o.access.User, "user", "", "NetBox user of the cluster (default bm-ccm-<cluster>)")
+	f.StringArrayVar(&o.access.ReservedTenants, "reserved-tenant", nil,
+		"slug of a tenant whose addresses of status reserved the cluster may take; may be given again")
+	f.BoolVar(&o.print, "print", false, "print as JSON what is to be made, and make nothing")
+	f.StringVar(&o.out, "out", "", "file for the cluster's token; without it a new token is printed, once")
+	return cmd
+}
+
+func (o *initOptions) validate() error {
+	flags := map[string]string{"cluster": o.access.Cluster}
+	if !o.print {
+		flags["url"], flags["token-file"] = o.url, o.tokenFile
+	}
+	if err := required(flags); err != nil {
+		return err
+	}
+	if problems := validation.IsDNS1123Subdomain(o.access.Cluster); len(problems) > 0 {
+		return fmt.Errorf("--cluster %q: %s", o.access.Cluster, strings.Join(problems, "; "))
+	}
+	if o.print && o.out != "" {
+		return errors.New("either --print or --out: --print makes no token")
+	}
+	return nil
+}
+
+const howToApply = `
+Create the custom fields (extras/custom-fields/), the user (users/users/) and the permissions
+(users/permissions/, each with "users": [id of the user]) by POST to the REST API, or in the web
+interface. Then a token with "write enabled" for that user. docs/netbox.md has the commands.
+`
+
+func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	if o.print {
+		if err := writeJSON(cmd.OutOrStdout(), o.access.Plan()); err != nil {
+			return err
+		}
+		fmt.Fprint(cmd.ErrOrStderr(), howToApply)
+		return nil
+	}
+	client, err := netbox.NewClient(netbox.Options{URL: o.url, TokenFile: o.tokenFile, CAFile: o.caFile})
+	if err != nil {
+		return asFlags(err)
+	}
+	out := cmd.OutOrStdout()
+	wrong := 0
+	user, err := client.Init(ctx, o.access.Plan(), func(s netbox.Step) {
+		if s.Outcome == netbox.StepWrong {
+			wrong++
+		}
+		tellStep(out, s)
+	})
+	if err != nil {
+		return asFlags(err)
+	}
+	if wrong > 0 {
+		return fmt.Errorf("what is WRONG (%d) must be set right by hand; no token was made", wrong)
+	}
+	if err := o.token(ctx, client, user, out); err != nil {
+		return asFlags(err)
+	}
+	fmt.Fprint(out, "\nnext: put the token into the Secret bm-ccm-netbox, then run bm-ccm netbox check\n")
+	return nil
+}
+
+func tellStep(w io.Writer, s netbox.Step) {
+	fmt.Fprintf(w, "%-8s %s", s.Outcome, s.What)
+	if s.Detail != "" {
+		fmt.Fprint(w, ": ", s.Detail)
+	}
+	fmt.Fprintln(w)
+}
+
+// asFlags gives the fields of the configuration the names that they have here.
+func asFlags(err error) error {
+	text := strings.NewReplacer("netbox.url", "--url", "netbox.tokenFile", "--token-file", "netbox.caFile", "--ca-file").Replace(err.Error())
+	return errors.New(text)
+}
+
+// token makes a token unless there is one.
+func (o *initOptions) token(ctx context.Context, client *netbox.Client, user int64, out io.Writer) error {
+	old, err := readToken(o.out)
+	if err != nil {
+		return err
+	}
+	if old != "" || o.out == "" {
+		has, err := client.HasToken(ctx, user, old)
+		if err != nil {
+			return err
+		}
+		if has {
+			o.tellOld(out)
+			return nil
+		}
+	}
+	file, err := newTokenFile(o.out)
+	if err != nil {
+		return err
+	}
+	token, err := client.NewToken(ctx, user)
+	if err != nil {
+		return errors.Join(err, file.drop())
+	}
+	if o.out == "" {
+		tellStep(out, netbox.Step{Outcome: netbox.StepCreated, What: "token", Detail: token + " (NetBox does not tell it again)"})
+		return nil
+	}
+	if err := file.keep(token); err != nil {
+		return fmt.Errorf("NetBox made a token, but %w: delete it there and run this again", err)
+	}
+	tellStep(out, netbox.Step{Outcome: netbox.StepCreated, What: "token", Detail: "in " + o.out})
+	return nil
+}
+
+func (o *initOptions) tellOld(out io.Writer) {
+	detail := "in " + o.out
+	if o.out == "" {
+		detail = "NetBox does not tell it again; for another one name a new file with --out"
+	}
+	tellStep(out, netbox.Step{Outcome: netbox.StepExists, What: "token", Detail: detail})
+}
+
+func readToken(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	raw, err := os.ReadFile(path) //nolint:gosec // the user names the file
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("--out: %w", err)
+	}
+	return strings.TrimSpace(string(raw)), nil
+}
+
+// tokenFile is a file for a token that is not there yet. It is made before the
+// token is: NetBox tells a token only once.
+type tokenFile struct {
+	path string
+	temp *os.File
+}
+
+func newTokenFile(path string) (*tokenFile, error) {
+	if path == "" {
+		return &tokenFile{}, nil
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), ".token-*") // mode 0600
+	if err != nil {
+		return nil, fmt.Errorf("--out: %w", err)
+	}
+	return &tokenFile{path: path, temp: temp}, nil
+}
+
+func (t *tokenFile) keep(token string) error {
+	_, err := t.temp.WriteString(token + "\n")
+	if err = errors.Join(err, t.temp.Close()); err == nil {
+		err = os.Rename(t.temp.Name(), t.path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("--out %s cannot be written: %w", t.path, err), os.Remove(t.temp.Name()))
+	}
+	return nil
+}
+
+func (t *tokenFile) drop() error {
+	if t.temp == nil {
+		return nil
+	}
+	return errors.Join(t.temp.Close(), os.Remove(t.temp.Name()))
+}

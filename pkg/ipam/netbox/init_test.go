@@ -1,0 +1,209 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package netbox_test
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contract"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+)
+
+// bare runs a NetBox in memory with nothing in it but the seed.
+func bare(t *testing.T, version string, seed *netboxtest.Seed) (*netboxtest.Server, string) {
+	t.Helper()
+	srv := netboxtest.New(netboxtest.Options{Version: version, Seed: seed})
+	hs := httptest.NewServer(srv)
+	t.Cleanup(func() {
+		hs.Close()
+		for _, v := range srv.Violations() {
+			t.Errorf("a request that NetBox would not stand: %s", v)
+		}
+	})
+	return srv, hs.URL
+}
+
+func clientWith(t *testing.T, url, token string) *netbox.Client {
+	t.Helper()
+	c, err := netbox.NewClient(netbox.Options{URL: url, Token: token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// initialize runs Init and returns the user and the steps as text.
+func initialize(t *testing.T, url string, access setup.Access) (int64, []string) {
+	t.Helper()
+	var steps []string
+	user, err := clientWith(t, url, netboxtest.DefaultToken).Init(t.Context(), access.Plan(), func(s netbox.Step) {
+		steps = append(steps, strings.TrimSuffix(s.Outcome+" "+s.What+": "+s.Detail, ": "))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return user, steps
+}
+
+func wantAll(t *testing.T, steps []string, outcome string) {
+	t.Helper()
+	for _, s := range steps {
+		if !strings.HasPrefix(s, outcome+" ") {
+			t.Errorf("%q, want %q", s, outcome)
+		}
+	}
+}
+
+// TestInit makes everything in an empty NetBox of each version, then nothing
+// more, and the token does for the whole contract.
+func TestInit(t *testing.T) {
+	for _, version := range netboxtest.Versions {
+		t.Run(version, func(t *testing.T) {
+			_, url := bare(t, version, &netboxtest.Seed{Tenants: []string{"stock"}})
+			access := setup.Access{Cluster: "lab"}
+			user, steps := initialize(t, url, access)
+			wantAll(t, steps, netbox.StepCreated)
+			if n := len(setup.Fields()) + 1 + 3; len(steps) != n {
+				t.Errorf("%d steps, want %d: %q", len(steps), n, steps)
+			}
+			again, steps := initialize(t, url, access)
+			wantAll(t, steps, netbox.StepExists)
+			if again != user {
+				t.Errorf("user %d, then %d", user, again)
+			}
+			token := makeToken(t, url, user)
+			if v2 := strings.HasPrefix(token, "nbt_"); v2 == strings.HasPrefix(version, "4.4") {
+				t.Errorf("token %q for NetBox %s", token, version)
+			}
+			contract.Run(t, contract.Target{URL: url, TokenFile: writeToken(t, token), AdminToken: netboxtest.DefaultToken, Cluster: "lab"})
+		})
+	}
+}
+
+// makeToken makes a token and wants it to be known afterwards.
+func makeToken(t *testing.T, url string, user int64) string {
+	t.Helper()
+	c := clientWith(t, url, netboxtest.DefaultToken)
+	has := func(token string) bool {
+		got, err := c.HasToken(t.Context(), user, token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if has("") {
+		t.Error("a token before there is one")
+	}
+	token, err := c.NewToken(t.Context(), user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !has("") || !has(token) || has(netboxtest.DefaultToken) {
+		t.Errorf("any token: %t, this one: %t, the administrator's: %t", has(""), has(token), has(netboxtest.DefaultToken))
+	}
+	return token
+}
+
+// TestInitRepairs changes only what can do no harm.
+func TestInitRepairs(t *testing.T) {
+	field := func(name, kind, logic string, unique bool, types ...string) netboxtest.CustomField {
+		return netboxtest.CustomField{Name: name, Type: kind, FilterLogic: logic, Unique: unique, ObjectTypes: types}
+	}
+	tests := []struct {
+		name  string
+		field netboxtest.CustomField
+		addrs []netboxtest.SeedAddress
+		want  string
+	}{
+		{"loose", field("k8s_cluster", "text", "loose", false), nil,
+			"changed custom field k8s_cluster: filter logic is exact, was loose"},
+		{"not unique", field("k8s_lb_claim", "text", "exact", false), nil,
+			"changed custom field k8s_lb_claim: is unique"},
+		{"unique would not be true", field("k8s_lb_claim", "text", "loose", false), []netboxtest.SeedAddress{
+			{Address: "192.0.2.1/32", CustomFields: map[string]any{"k8s_lb_claim": "a"}},
+			{Address: "192.0.2.2/32", CustomFields: map[string]any{"k8s_lb_claim": "a"}},
+		}, `WRONG custom field k8s_lb_claim: it is not unique, and cannot become so while NetBox addresses 1 (192.0.2.1/32) and 2 (192.0.2.2/32) both hold "a": clear it on all but one, then run this again`},
+		{"for devices", field("k8s_cluster", "text", "exact", false, "dcim.device"), nil,
+			"changed custom field k8s_cluster: is for ipam.ipaddress too"},
+		{"another type", field("k8s_cluster", "integer", "loose", false), nil,
+			"WRONG custom field k8s_cluster: NetBox custom field k8s_cluster has type integer: it must be text; NetBox changes no type, so rename or delete that field and create it anew"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, url := bare(t, "", &netboxtest.Seed{CustomFields: []netboxtest.CustomField{tt.field}, Addrs: tt.addrs})
+			_, steps := initialize(t, url, setup.Access{Cluster: "lab"})
+			if text := strings.Join(steps, "\n"); !strings.Contains(text, tt.want+"\n") {
+				t.Errorf("got\n%s\nwant a line\n%s", text, tt.want)
+			}
+			_, steps = initialize(t, url, setup.Access{Cluster: "lab"})
+			if text := strings.Join(steps, "\n"); strings.Contains(text, "changed") || strings.Contains(text, "WRONG") != strings.HasPrefix(tt.want, "WRONG") {
+				t.Errorf("the second time:\n%s", text)
+			}
+		})
+	}
+}
+
+// TestInitAndPermissionsThatExist adds what is missing, and takes nothing away.
+func TestInitAndPermissionsThatExist(t *testing.T) {
+	tests := []struct {
+		name        string
+		permissions []netboxtest.Permission
+		access      setup.Access
+		want        string
+	}{
+		{"fewer types", []netboxtest.Permission{{Name: "bm-ccm-lab view", ObjectTypes: []string{"ipam.prefix", "ipam.vlan"}[:1], Actions: []string{"view"}}},
+			setup.Access{}, `changed permission "bm-ccm-lab view": is for ipam.iprange, `},
+		{"fewer actions", []netboxtest.Permission{{Name: "bm-ccm-lab addresses", ObjectTypes: []string{"ipam.ipaddress"}, Actions: []string{"add", "view"}, Constraints: map[string]any{"custom_field_data__k8s_cluster": "lab"}}},
+			setup.Access{}, `changed permission "bm-ccm-lab addresses": allows change, delete too`},
+		{"no fence", []netboxtest.Permission{{Name: "bm-ccm-lab addresses", ObjectTypes: []string{"ipam.ipaddress"}, Actions: []string{"add", "change", "delete"}}},
+			setup.Access{}, `WRONG permission "bm-ccm-lab addresses": its constraints are null: make them [{"custom_field_data__k8s_cluster":"lab"}]`},
+		{"another fence", []netboxtest.Permission{{Name: "bm-ccm-lab addresses", ObjectTypes: []string{"ipam.ipaddress"}, Actions: []string{"add"}, Constraints: map[string]any{"custom_field_data__k8s_cluster": "other"}}},
+			setup.Access{}, `WRONG permission "bm-ccm-lab addresses": its constraints are {"custom_field_data__k8s_cluster":"other"}`},
+		{"a view of less", []netboxtest.Permission{{Name: "bm-ccm-lab view", ObjectTypes: []string{"ipam.prefix"}, Actions: []string{"view"}, Constraints: map[string]any{"status": "active"}}},
+			setup.Access{}, `WRONG permission "bm-ccm-lab view": its constraints are {"status":"active"}: make them null`},
+		{"another tenant", []netboxtest.Permission{{Name: "bm-ccm-lab reserved", ObjectTypes: []string{"ipam.ipaddress"}, Actions: []string{"change"}, Constraints: []any{map[string]any{"status": "reserved", "tenant__slug": "old"}}}},
+			setup.Access{ReservedTenants: []string{"stock"}}, `changed permission "bm-ccm-lab reserved": also for {"custom_field_data__k8s_cluster":null,"status":"reserved","tenant__slug":"stock"}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			srv, url := bare(t, "", nil)
+			if err := srv.AddToken(netboxtest.Token{User: "bm-ccm-lab", Key: fencedToken, Permissions: tt.permissions}); err != nil {
+				t.Fatal(err)
+			}
+			tt.access.Cluster = "lab"
+			_, steps := initialize(t, url, tt.access)
+			if text := strings.Join(steps, "\n"); !strings.Contains(text, tt.want) {
+				t.Errorf("got\n%s\nwant\n%s", text, tt.want)
+			}
+			_, steps = initialize(t, url, tt.access)
+			if text := strings.Join(steps, "\n"); strings.Contains(text, "changed") {
+				t.Errorf("the second time:\n%s", text)
+			}
+		})
+	}
+}
+
+// TestPlanHasNoSurprises is what an administrator reads before applying it.
+func TestPlanHasNoSurprises(t *testing.T) {
+	raw, err := json.Marshal(setup.Access{Cluster: "prod-1", User: "svc", ReservedTenants: []string{"stock"}}.Plan())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"user":{"username":"svc"}`,
+		`{"object_types":["ipam.ipaddress"],"name":"k8s_lb_claim","label":"Kubernetes claim"`,
+		`"actions":["add","change","delete"],"constraints":[{"custom_field_data__k8s_cluster":"prod-1"}]`,
+		`{"custom_field_data__k8s_cluster__isnull":true,"status":"reserved","tenant__slug":"stock"}`,
+		`"name":"svc view"`, `"actions":["view"],"constraints":null`,
+	} {
+		if !strings.Contains(string(raw), want) {
+			t.Errorf("the plan lacks %s:\n%s", want, raw)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package netbox
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// v2Prefix begins the tokens of version 2 (NetBox 4.5).
+const v2Prefix = "nbt_"
+
+const tokensPath = "users/tokens/"
+
+// tokenObject is a token as NetBox has it. The token itself is there only in
+// the answer to its creation.
+type tokenObject struct {
+	anID
+	Display string   `json:"display"`
+	Version int      `json:"version"`
+	Key     string   `json:"key"`
+	Token   string   `json:"token"`
+	User    objectID `json:"user"`
+}
+
+// HasToken tells whether NetBox has a token for a user and takes this one for
+// it. An empty token stands for any.
+func (c *Client) HasToken(ctx context.Context, user int64, token string) (bool, error) {
+	query := url.Values{"user_id": {strconv.FormatInt(user, 10)}}
+	found, err := one(ctx, c, tokensPath, "the user's tokens", query, func(t tokenObject) bool {
+		return t.User.ID == user && (token == "" || t.looksLike(token))
+	})
+	return found != nil, err
+}
+
+// looksLike compares what NetBox shows of a token: the key, which is public, of
+// version 2, the last characters of version 1.
+func (t tokenObject) looksLike(token string) bool {
+	if rest, ok := strings.CutPrefix(token, v2Prefix); ok {
+		key, _, _ := strings.Cut(rest, ".")
+		return t.Key == key
+	}
+	const shown = 6
+	return len(token) > shown && (strings.HasSuffix(t.Display, token[len(token)-shown:]) || t.Key == token)
+}
+
+// NewToken makes a token for a user: of version 2 where the server has it and
+// is set up for it.
+func (c *Client) NewToken(ctx context.Context, user int64) (string, error) {
+	text, err := c.version(ctx)
+	if err != nil {
+		return "", err
+	}
+	body := map[string]any{"user": user, "write_enabled": true, "description": "bm-ccm"}
+	if !parseRelease(text).atLeast(4, 5) {
+		// Before 4.5 NetBox keeps to itself what it makes up.
+		random := make([]byte, 20)
+		_, _ = rand.Read(random) // never fails
+		key := hex.EncodeToString(random)
+		body["key"] = key
+		_, err := c.createToken(ctx, body)
+		return key, err
+	}
+	body["version"] = 2
+	token, err := c.createToken(ctx, body)
+	if bodySays(err, "API_TOKEN_PEPPERS") {
+		body["version"] = 1
+		token, err = c.createToken(ctx, body)
+	}
+	if err != nil {
+		return "", err
+	}
+	if token.Token == "" {
+		return "", fmt.Errorf("NetBox made token %d and did not tell it: create one in its web interface", token.ID)
+	}
+	if token.Version == 2 && !strings.HasPrefix(token.Token, v2Prefix) {
+		return v2Prefix + token.Key + "." + token.Token, nil
+	}
+	return token.Token, nil
+}
+
+func (c *Client) createToken(ctx context.Context, body map[string]any) (tokenObject, error) {
+	var made tokenObject
+	err := c.write(ctx, http.MethodPost, tokensPath, "creating a token", body, &made)
+	return made, err
+}

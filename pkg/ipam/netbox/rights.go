@@ -1,0 +1,257 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package netbox
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+)
+
+// This file finds out what a token may do, and changes nothing for it: what it
+// writes NetBox cannot accept, or is meant for an object that there is not.
+
+// impossible is a change that NetBox refuses with 400 once it has found that
+// the token may make it.
+var impossible = map[string]any{"status": "no-such-status"}
+
+// noID is the id of no object.
+const noID = math.MaxInt32
+
+const addressesPath = "ipam/ip-addresses/"
+
+func pathOf(collection string, id int64) string { return fmt.Sprintf("%s%d/", collection, id) }
+
+// inspectViews looks whether the token may see what is read.
+func (a *Allocator) inspectViews(ctx context.Context) []Line {
+	const what = "view rights"
+	var lines []Line
+	seen := 0
+	for _, v := range setup.Views() {
+		x := &exchange{doing: "listing " + v.ObjectType, query: url.Values{"limit": {"1"}, "fields": {"id"}}}
+		err := a.client.send(ctx, http.MethodGet, v.Path+"/", x, nil)
+		switch {
+		case err == nil:
+			seen++
+		case status(err) != http.StatusForbidden:
+			return append(lines, failed(what, err))
+		case v.Optional:
+			lines = append(lines, Line{ResultWarn, what, fmt.Sprintf(
+				"the token may not view %s, which some pools, records and nodes need: grant view on it", v.ObjectType)})
+		default:
+			lines = append(lines, Line{ResultFail, what, fmt.Sprintf("the token may not view %s: grant view on it", v.ObjectType)})
+		}
+	}
+	if len(lines) == 0 {
+		return []Line{{ResultOK, what, fmt.Sprintf("%d object types", seen)}}
+	}
+	return lines
+}
+
+// inspectWrites looks whether the token may write addresses at all.
+func (a *Allocator) inspectWrites(ctx context.Context) (lines []Line, may bool) {
+	const what = "write rights"
+	c := a.client
+	if err := c.send(ctx, http.MethodGet, pathOf(addressesPath, noID), &exchange{doing: "looking for an id that is not in use"}, nil); status(err) != http.StatusNotFound {
+		return []Line{{ResultSkip, what, fmt.Sprintf("not tried, because NetBox address %d must not exist for that: %v", noID, orNone(err))}}, true
+	}
+	var missing []string
+	for _, probe := range []struct {
+		action, method, path string
+		body                 any
+		fine                 int // what NetBox answers when the token may
+	}{
+		{"add", http.MethodPost, addressesPath, impossible, http.StatusBadRequest},
+		{"change", http.MethodPatch, pathOf(addressesPath, noID), impossible, http.StatusNotFound},
+		{"delete", http.MethodDelete, pathOf(addressesPath, noID), map[string]any{}, http.StatusNotFound},
+	} {
+		err := c.write(ctx, probe.method, probe.path, "trying whether the token may "+probe.action+" addresses", probe.body, nil)
+		switch status(err) {
+		case probe.fine:
+		case http.StatusForbidden:
+			missing = append(missing, probe.action)
+		default:
+			return []Line{failed(what, fmt.Errorf("NetBox answers otherwise than expected: %w", orNone(err)))}, false
+		}
+	}
+	if len(missing) > 0 {
+		return []Line{{ResultFail, what, fmt.Sprintf(
+			"the token may not %s addresses: grant it on %s with the constraint %s, and let the token write (write enabled)",
+			strings.Join(missing, ", "), setup.ObjectType, asJSON(a.constraint()))}}, false
+	}
+	return []Line{{ResultOK, what, "add, change and delete on " + setup.ObjectType}}, true
+}
+
+func (a *Allocator) constraint() map[string]any {
+	return map[string]any{setup.ClusterConstraint: a.cluster}
+}
+
+// mayChange tries whether the token may change a record.
+func (c *Client) mayChange(ctx context.Context, r record) (bool, error) {
+	err := c.write(ctx, http.MethodPatch, pathOf(addressesPath, r.id),
+		fmt.Sprintf("trying whether the token may change NetBox address %d", r.id), impossible, nil)
+	switch status(err) {
+	case http.StatusBadRequest:
+		return true, nil
+	case http.StatusNotFound, http.StatusForbidden:
+		return false, nil
+	}
+	return false, orNone(err)
+}
+
+// inspectFence looks whether NetBox keeps the token from records of others, and
+// lets it have those of its own cluster.
+func (a *Allocator) inspectFence(ctx context.Context) []Line {
+	foreign, own, err := a.samples(ctx)
+	if err != nil {
+		return []Line{failed("foreign records", err)}
+	}
+	lines := a.inspectPermissions(ctx)
+	for _, probe := range []struct {
+		what   string
+		record *record
+		none   string
+		judge  func(record, bool) Line
+	}{
+		{"foreign records", foreign, "not tried: NetBox has no address of another cluster, or without one, to try it on", a.judgeForeign},
+		{"own records", own, "not tried: NetBox has no address of this cluster yet", a.judgeOwn},
+	} {
+		if probe.record == nil {
+			lines = append(lines, Line{ResultSkip, probe.what, probe.none})
+			continue
+		}
+		may, err := a.client.mayChange(ctx, *probe.record)
+		if err != nil {
+			lines = append(lines, failed(probe.what, err))
+			continue
+		}
+		line := probe.judge(*probe.record, may)
+		line.What = probe.what
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func (a *Allocator) judgeForeign(r record, may bool) Line {
+	if !may {
+		return Line{Result: ResultOK, Detail: fmt.Sprintf("the token may not change NetBox address %d (%s) of %s", r.id, r.addr, ownerOf(r))}
+	}
+	if r.cluster != "" {
+		return Line{Result: ResultFail, Detail: fmt.Sprintf(
+			"the token may change NetBox address %d (%s) of cluster %s: it is that cluster's token, or one for all; put a token into netbox.tokenFile that is fenced by the constraint %s",
+			r.id, r.addr, r.cluster, asJSON(a.constraint()))}
+	}
+	return Line{Result: ResultFail, Detail: fmt.Sprintf(
+		"the token may change NetBox address %d (%s), which is not this cluster's: put the constraint %s on the permission to add, change and delete %s",
+		r.id, r.addr, asJSON(a.constraint()), setup.ObjectType)}
+}
+
+func (a *Allocator) judgeOwn(r record, may bool) Line {
+	if may {
+		return Line{Result: ResultOK, Detail: fmt.Sprintf("the token may change NetBox address %d (%s) of this cluster", r.id, r.addr)}
+	}
+	return Line{Result: ResultFail, Detail: fmt.Sprintf(
+		"the token may not change NetBox address %d (%s) of this cluster, %s: it is another cluster's token, or the constraint of its permission is not %s",
+		r.id, r.addr, a.cluster, asJSON(a.constraint()))}
+}
+
+func ownerOf(r record) string {
+	if r.cluster == "" {
+		return "no cluster"
+	}
+	return "cluster " + r.cluster
+}
+
+// samples returns an address that is not this cluster's, rather one of another
+// cluster than of none, and one that is. Either may be nil.
+func (a *Allocator) samples(ctx context.Context) (foreign, own *record, err error) {
+	// NetBox passes over filters of fields that it does not have.
+	cf := "cf_" + setup.FieldCluster
+	for _, query := range []url.Values{
+		{cf + "__empty": {"false"}, cf + "__n": {a.cluster}}, {cf: {a.cluster}}, {"status__n": {statusReserved}, cf + "__empty": {"true"}},
+	} {
+		query.Set("limit", "50")
+		found, err := a.client.addresses(ctx, "looking for addresses to try the token's rights on", query)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, r := range found.Results {
+			switch {
+			case r.cluster == a.cluster && own == nil:
+				own = &r
+			case r.cluster == a.cluster, r.cluster == "" && r.status == statusReserved:
+			case foreign == nil || foreign.cluster == "" && r.cluster != "":
+				foreign = &r
+			}
+		}
+	}
+	return foreign, own, nil
+}
+
+// identity is the user that NetBox takes the token for.
+type identity struct {
+	anID
+	Username string `json:"username"`
+}
+
+// whoami asks for the user of the token; nil before NetBox 4.5.
+func (c *Client) whoami(ctx context.Context) (*identity, error) {
+	var who identity
+	err := c.send(ctx, http.MethodGet, "authentication-check/", &exchange{doing: "asking NetBox whose token it is"}, &who)
+	if status(err) == http.StatusNotFound {
+		return nil, nil //nolint:nilnil // this NetBox cannot tell
+	}
+	return &who, err
+}
+
+// inspectPermissions reads the user's permissions, if the token may see them:
+// those that init makes can be.
+func (a *Allocator) inspectPermissions(ctx context.Context) []Line {
+	const what = "fence"
+	who, err := a.client.whoami(ctx)
+	if err != nil || who == nil {
+		return nil // the probes tell what they can
+	}
+	all, err := listAll[permissionObject](ctx, a.client, permissionsPath, "reading the token's permissions", nil)
+	if err != nil {
+		return nil
+	}
+	granted := func(action string) (list []string) {
+		for _, p := range all {
+			if p.Enabled && p.isFor(who.ID) && slices.Contains(p.ObjectTypes, setup.ObjectType) && slices.Contains(p.Actions, action) {
+				list = append(list, constraintsOf(p.Constraints)...)
+			}
+		}
+		return list
+	}
+	for _, action := range []string{"add", "change", "delete"} {
+		constraints := granted(action)
+		if len(constraints) == 0 {
+			continue // by a group, or not at all
+		}
+		if !slices.Contains(constraints, asJSON(a.constraint())) && !slices.Contains(constraints, "null") {
+			return []Line{{ResultFail, what, fmt.Sprintf(
+				"the token of user %s may %s only addresses with %s: it is not a token for cluster %s, whose constraint is %s",
+				who.Username, action, strings.Join(constraints, " or "), a.cluster, asJSON(a.constraint()))}}
+		}
+	}
+	if list := granted("add"); slices.Contains(list, asJSON(a.constraint())) {
+		return []Line{{ResultOK, what, fmt.Sprintf("the token is user %s's, for addresses with %s", who.Username, asJSON(a.constraint()))}}
+	}
+	return nil
+}
+
+// orNone makes an error of a success that must not be.
+func orNone(err error) error {
+	if err == nil {
+		return fmt.Errorf("NetBox accepted what it must refuse")
+	}
+	return err
+}
