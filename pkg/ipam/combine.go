@@ -8,7 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
+
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 )
 
 // Combine makes one Allocator of the one for pools in NetBox and the one for
@@ -36,7 +40,7 @@ type combined struct {
 
 // Claim implements Allocator.
 func (c *combined) Claim(ctx context.Context, r Request) (Claim, error) {
-	holder, other, existing, err := c.holder(ctx, r.Key)
+	holder, other, existing, err := c.holder(ctx, append([]Key{r.Key}, r.Former...))
 	if err != nil && (r.Held.IsValid() || slices.ContainsFunc(r.Pools, Pool.NetBox)) {
 		return Claim{}, err
 	}
@@ -46,59 +50,64 @@ func (c *combined) Claim(ctx context.Context, r Request) (Claim, error) {
 	if !r.Addr.IsValid() || r.Addr == existing.Addr {
 		return holder.Claim(ctx, c.only(r, holder))
 	}
-	target, err := c.target(r)
+	target, err := c.target(r.Addr, r.Pools)
 	if err != nil {
 		return Claim{}, err
 	}
 	if target == holder {
 		return holder.Claim(ctx, c.only(r, holder))
 	}
-	return moveClaim(ctx, r, c.only(r, other), holder, other)
+	return moveClaim(ctx, existing.Key, c.only(r, other), holder, other)
 }
 
 // moveClaim takes the asked-for address from another allocator before it lets
 // go of the one that the Service has.
-func moveClaim(ctx context.Context, r, narrowed Request, from, to Allocator) (Claim, error) {
-	claim, err := to.Claim(ctx, narrowed)
+func moveClaim(ctx context.Context, old Key, r Request, from, to Allocator) (Claim, error) {
+	claim, err := to.Claim(ctx, r)
 	if err != nil {
 		return Claim{}, err
 	}
-	if err := from.Release(ctx, r.Key); err != nil {
+	if err := from.Release(ctx, old); err != nil {
 		return Claim{}, fmt.Errorf("releasing the former address after claiming %s: %w", claim.Addr, err)
 	}
 	return claim, nil
 }
 
-// holder finds the allocator that holds the claim of a key; other is the
-// remaining one. Where a crash in the middle of a move left a claim with both,
-// the inline one counts: it was restored from the Service's status, so it is
-// what clients use.
-func (c *combined) holder(ctx context.Context, key Key) (holder, other Allocator, existing Claim, err error) {
-	claim, ok, err := known(ctx, c.inline, key)
-	if err != nil {
-		return nil, nil, Claim{}, err
+// holder finds the allocator that holds a claim of the first of these keys that
+// has one; other is the remaining allocator. Where a crash in the middle of a
+// move left a claim with both, the inline one counts: it was restored from the
+// Service's status, so it is what clients use.
+func (c *combined) holder(ctx context.Context, keys []Key) (holder, other Allocator, existing Claim, err error) {
+	for _, key := range keys {
+		claim, ok, err := known(ctx, c.inline, key)
+		if err != nil {
+			return nil, nil, Claim{}, err
+		}
+		if ok {
+			return c.inline, c.netbox, claim, nil
+		}
+		if c.netbox == nil {
+			continue
+		}
+		claim, ok, err = known(ctx, c.netbox, key)
+		if err != nil {
+			return nil, nil, Claim{}, err
+		}
+		if ok {
+			return c.netbox, c.inline, claim, nil
+		}
 	}
-	if ok {
-		return c.inline, c.netbox, claim, nil
-	}
-	if c.netbox == nil {
-		return nil, nil, Claim{}, nil
-	}
-	claim, ok, err = known(ctx, c.netbox, key)
-	if err != nil || !ok {
-		return nil, nil, Claim{}, err
-	}
-	return c.netbox, c.inline, claim, nil
+	return nil, nil, Claim{}, nil
 }
 
-// target returns the allocator whose pools hold the asked-for address.
-func (c *combined) target(r Request) (Allocator, error) {
-	for _, p := range r.Pools {
-		if p.Contains(r.Addr) {
+// target returns the allocator whose pools hold an address.
+func (c *combined) target(addr netip.Addr, pools []Pool) (Allocator, error) {
+	for _, p := range pools {
+		if p.Contains(addr) {
 			return c.keeper(p)
 		}
 	}
-	return nil, &NotInPoolsError{Addr: r.Addr, Pools: names(r.Pools)}
+	return nil, &NotInPoolsError{Addr: addr, Pools: names(pools)}
 }
 
 // keeper returns the allocator that keeps the claims of a pool.
@@ -124,8 +133,13 @@ func (c *combined) only(r Request, a Allocator) Request {
 
 // claimNew tries the pools in their order, neighbours of one kind together.
 func (c *combined) claimNew(ctx context.Context, r Request) (Claim, error) {
-	if r.Addr.IsValid() {
-		target, err := c.target(r)
+	if addr := cmp.Or(r.Addr, r.Held); addr.IsValid() {
+		target, err := c.target(addr, r.Pools)
+		if err != nil && !r.Addr.IsValid() {
+			return Claim{}, &ConfigError{Problem: fmt.Sprintf(
+				"this Service has %s, which is recorded nowhere and in none of its pools (%s): add it to a pool, or ask for another address with the annotation %s",
+				addr, strings.Join(names(r.Pools), ", "), v1alpha1.AnnotationAddresses)}
+		}
 		if err != nil {
 			return Claim{}, err
 		}

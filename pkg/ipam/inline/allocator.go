@@ -102,6 +102,9 @@ func (a *Allocator) Claim(_ context.Context, r ipam.Request) (ipam.Claim, error)
 		a.byKey[r.Key] = existing
 		return existing, nil
 	}
+	if !ok && !r.Addr.IsValid() && ipam.PoolOf(r.Held, r.Pools) != "" {
+		r.Addr = r.Held // its address was given elsewhere before
+	}
 	addr, pool, err := a.pick(r)
 	if err != nil {
 		return ipam.Claim{}, err

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/klog/v2"
-
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
@@ -120,17 +118,8 @@ func (a *Allocator) refresh(ctx context.Context) (map[string]holding, error) {
 		done(nil, false)
 		return nil, err
 	}
-	log := klog.FromContext(ctx)
-	done(holdings(records, func(r record) { warnDouble(log, r) }), true)
+	done(holdings(slices.DeleteFunc(records, func(r record) bool { return r.claim == "" })), true)
 	return a.claims.all(), nil
-}
-
-func warnDouble(log klog.Logger, r record) {
-	if r.claim == "" {
-		return // somebody tells us of an address of the cluster that is no claim
-	}
-	log.Info("NetBox has several addresses with one claim key; the one with the lowest id counts, clear the field of the other",
-		"claim", r.claim, "id", r.id, "address", r.addr)
 }
 
 // lookup asks NetBox for the records of a key.
@@ -153,8 +142,7 @@ func (a *Allocator) lookupAll(ctx context.Context, keys []ipam.Key) ([]holding, 
 		a.recheckAfter(err)
 		return nil, err
 	}
-	log := klog.FromContext(ctx)
-	byKey := holdings(records, func(r record) { warnDouble(log, r) })
+	byKey := holdings(records)
 	out := make([]holding, len(keys))
 	for i, k := range keys {
 		out[i] = byKey[k.String()]
@@ -251,7 +239,7 @@ func (a *Allocator) List(ctx context.Context) ([]ipam.Claim, error) {
 func claimOf(key ipam.Key, r record, pools []ipam.Pool) ipam.Claim {
 	return ipam.Claim{
 		Key: key, Addr: r.addr, Pool: ipam.PoolOf(r.addr, pools),
-		Owner: ipam.Owner{UID: r.serviceUID},
+		Owner: ipam.Owner{UID: r.serviceUID, Class: r.class}, Reserved: r.reserved(),
 	}
 }
 

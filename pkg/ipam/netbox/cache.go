@@ -5,6 +5,7 @@ package netbox
 
 import (
 	"maps"
+	"net/netip"
 	"strings"
 	"sync"
 )
@@ -13,6 +14,20 @@ import (
 // that of its successor (see the package documentation). Both may be nil.
 type holding struct {
 	main, next *record
+	// extra are further records of the key, which should not be.
+	extra []record
+}
+
+// preferring returns the holding with the record of this address as the main
+// one, where there are several. Otherwise the one with the lowest id counts.
+func (h holding) preferring(addr netip.Addr) holding {
+	for i, rec := range h.extra {
+		if rec.addr == addr && h.main != nil && h.main.addr != addr {
+			h.main = &h.extra[i]
+			break
+		}
+	}
+	return h
 }
 
 func (h holding) empty() bool { return h.main == nil && h.next == nil }
@@ -28,22 +43,20 @@ func (h holding) current() *record {
 // claimTexts are the texts that the claim field of a key's records may hold.
 func claimTexts(key string) []string { return []string{key, key + nextSuffix} }
 
-// holdings sorts records, ascending by id, under their keys. extra receives
-// what should not be: further records of a key.
-func holdings(records []record, extra func(record)) map[string]holding {
+// holdings sorts records, ascending by id, under their keys.
+func holdings(records []record) map[string]holding {
 	out := map[string]holding{}
 	for i := range records {
 		key, isNext := strings.CutSuffix(records[i].claim, nextSuffix)
 		h := out[key]
-		slot := &h.main
-		if isNext {
-			slot = &h.next
+		switch {
+		case !isNext && h.main == nil:
+			h.main = &records[i]
+		case isNext && h.next == nil:
+			h.next = &records[i]
+		case !isNext:
+			h.extra = append(h.extra, records[i])
 		}
-		if *slot != nil {
-			extra(records[i])
-			continue
-		}
-		*slot = &records[i]
 		out[key] = h
 	}
 	return out

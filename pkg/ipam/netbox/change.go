@@ -5,31 +5,43 @@ package netbox
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // change moves a claim to the address that the user asks for, in the steps of
 // the package documentation.
 func (a *Allocator) change(ctx context.Context, r ipam.Request, h holding) (record, error) {
 	key := r.Key.String()
-	if _, err := a.prefixWith(ctx, r.Addr.Unmap(), r.Pools); err != nil {
+	if _, err := a.prefixWith(ctx, r.Addr, r.Pools); err != nil {
 		return record{}, err
 	}
-	if h.next != nil && h.next.addr != r.Addr.Unmap() {
+	if h.next != nil && h.next.addr != r.Addr {
 		if err := a.drop(ctx, key, *h.next); err != nil {
 			return record{}, err
 		}
 		h.next = nil
 	}
 	if h.next == nil {
-		next, err := a.claimAsked(ctx, r, key+nextSuffix)
+		next, err := a.claimAsked(ctx, r, r.Addr, key+nextSuffix)
 		if err != nil {
 			return record{}, err
 		}
 		h.next = &next
 	}
-	if err := a.drop(ctx, key, *h.main); err != nil {
+	if r.Held.IsValid() && r.Held == h.main.addr {
+		// Clients still use the old one: it goes when the status names the new.
+		return a.stamp(ctx, r, *h.next, key+nextSuffix)
+	}
+	return a.replace(ctx, r, h)
+}
+
+// replace ends a change: what the Service has is the next record.
+func (a *Allocator) replace(ctx context.Context, r ipam.Request, h holding) (record, error) {
+	if err := a.drop(ctx, r.Key.String(), *h.main); err != nil {
 		return record{}, err
 	}
 	return a.promote(ctx, r, *h.next)
@@ -38,4 +50,49 @@ func (a *Allocator) change(ctx context.Context, r ipam.Request, h holding) (reco
 // promote gives the key itself to the record that held the next one.
 func (a *Allocator) promote(ctx context.Context, r ipam.Request, next record) (record, error) {
 	return a.stamp(ctx, r, next, r.Key.String())
+}
+
+// moved handles a claim whose record is of another address than the Service
+// has, though its user asked for nothing.
+func (a *Allocator) moved(ctx context.Context, r ipam.Request, h holding) (record, error) {
+	mine := h.main.serviceUID != "" && h.main.serviceUID == r.Owner.UID
+	if h.next != nil && h.next.addr == r.Held && mine {
+		return a.replace(ctx, r, h) // the rest of a change
+	}
+	if mine {
+		// Somebody gave our record another address. From now on it is a wish of
+		// theirs, and the address that is in use gets a record of its own.
+		if err := a.disown(ctx, r, *h.main); err != nil {
+			return record{}, err
+		}
+	}
+	problem := &ipam.MovedError{Held: r.Held, Recorded: h.main.addr, Where: fmt.Sprintf("NetBox address %d", h.main.id)}
+	if h.next != nil && h.next.addr == r.Held {
+		return record{}, problem
+	}
+	if h.next != nil {
+		if err := a.drop(ctx, r.Key.String(), *h.next); err != nil {
+			return record{}, err
+		}
+	}
+	if _, err := a.recordHeld(ctx, r, r.Key.String()+nextSuffix); err != nil {
+		return record{}, fmt.Errorf("%w; the address in use is not recorded: %w", problem, err)
+	}
+	return record{}, problem
+}
+
+// disown marks a record as somebody's wish for the Service, not what it has.
+func (a *Allocator) disown(ctx context.Context, r ipam.Request, rec record) error {
+	got, err := a.client.change(ctx, rec.id, "", map[string]any{"custom_fields": map[string]any{
+		setup.FieldServiceUID: nil, setup.FieldClusterUID: nil, setup.FieldRelease: setup.ReleaseKeep,
+	}})
+	if err != nil {
+		a.claims.doubt(r.Key.String())
+		if status(err) == http.StatusNotFound {
+			return a.unchangeable(rec)
+		}
+		return err
+	}
+	a.remember(r.Key.String(), got)
+	return nil
 }

@@ -7,9 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
@@ -26,30 +29,86 @@ func (a *Allocator) Claim(ctx context.Context, r ipam.Request) (ipam.Claim, erro
 	if r.Key.Cluster != a.cluster {
 		return ipam.Claim{}, fmt.Errorf("claim key %s: this allocator keeps the claims of cluster %s", r.Key, a.cluster)
 	}
-	key := r.Key.String()
-	unlock, err := a.locks.lock(ctx, key)
+	r.Addr, r.Held = r.Addr.Unmap(), r.Held.Unmap()
+	unlock, err := a.lockAll(ctx, append([]ipam.Key{r.Key}, r.Former...))
 	if err != nil {
-		return ipam.Claim{}, &ipam.UnavailableError{Doing: "waiting for another request about claim " + key, Err: err}
+		return ipam.Claim{}, err
 	}
 	defer unlock()
 	if err := a.ready(ctx); err != nil {
 		return ipam.Claim{}, err
 	}
-	h, err := a.holding(ctx, r.Key)
-	if err != nil {
-		return ipam.Claim{}, err
-	}
-	got, err := a.settle(ctx, r, h)
-	if errors.Is(err, errKeyTaken) {
-		got, err = a.adoptTaken(ctx, r)
-	}
+	got, err := a.claim(ctx, r)
 	if err != nil {
 		a.recheckAfter(err)
 		return ipam.Claim{}, err
 	}
 	c := claimOf(r.Key, got, r.Pools)
-	c.Owner = r.Owner
+	c.Owner, c.Reserved = r.Owner, false
 	return c, nil
+}
+
+// lockAll locks the keys of a request, always in the same order.
+func (a *Allocator) lockAll(ctx context.Context, keys []ipam.Key) (unlock func(), err error) {
+	texts := make([]string, len(keys))
+	for i, k := range keys {
+		texts[i] = k.String()
+	}
+	slices.Sort(texts)
+	var unlocks []func()
+	unlock = func() {
+		for _, u := range slices.Backward(unlocks) {
+			u()
+		}
+	}
+	for _, text := range slices.Compact(texts) {
+		u, err := a.locks.lock(ctx, text)
+		if err != nil {
+			unlock()
+			return nil, &ipam.UnavailableError{Doing: "waiting for another request about claim " + text, Err: err}
+		}
+		unlocks = append(unlocks, u)
+	}
+	return unlock, nil
+}
+
+// claim does the work of Claim for a request that has its locks.
+func (a *Allocator) claim(ctx context.Context, r ipam.Request) (record, error) {
+	h, err := a.holding(ctx, r.Key)
+	if err != nil {
+		return record{}, err
+	}
+	if h.empty() {
+		if h, err = a.takeOver(ctx, r); err != nil {
+			return record{}, err
+		}
+	}
+	got, err := a.settle(ctx, r, h)
+	if errors.Is(err, errKeyTaken) {
+		return a.adoptTaken(ctx, r)
+	}
+	return got, err
+}
+
+// takeOver gives the claim of a former key to the key of the request.
+func (a *Allocator) takeOver(ctx context.Context, r ipam.Request) (holding, error) {
+	for _, former := range r.Former {
+		h, err := a.holding(ctx, former)
+		if err != nil {
+			return holding{}, err
+		}
+		if h.main == nil || !a.ours(*h.main) {
+			continue
+		}
+		got, err := a.stamp(ctx, r, *h.main, r.Key.String())
+		if err != nil {
+			a.claims.doubt(former.String())
+			return holding{}, err
+		}
+		a.claims.update(former.String(), func(h *holding) { h.main = nil })
+		return holding{main: &got}, nil
+	}
+	return holding{}, nil
 }
 
 // adoptTaken goes on with the record of the key that NetBox says there is.
@@ -72,6 +131,7 @@ func (a *Allocator) adoptTaken(ctx context.Context, r ipam.Request) (record, err
 // settle brings what NetBox has for a key to what is asked for. Each step
 // leaves a state that settle can start from.
 func (a *Allocator) settle(ctx context.Context, r ipam.Request, h holding) (record, error) {
+	h = h.preferring(r.Held)
 	for _, rec := range []*record{h.main, h.next} {
 		if rec == nil {
 			continue
@@ -87,16 +147,30 @@ func (a *Allocator) settle(ctx context.Context, r ipam.Request, h holding) (reco
 		}
 		h = holding{main: &promoted}
 	}
-	switch addr := r.Addr.Unmap(); {
-	case h.main == nil && addr.IsValid():
-		return a.claimAsked(ctx, r, r.Key.String())
+	switch {
+	case h.main == nil && r.Addr.IsValid():
+		return a.claimAsked(ctx, r, r.Addr, r.Key.String())
+	case h.main == nil && r.Held.IsValid():
+		return a.recordHeld(ctx, r, r.Key.String())
 	case h.main == nil:
 		return a.claimAny(ctx, r)
-	case addr.IsValid() && addr != h.main.addr:
+	case r.Addr.IsValid() && r.Addr != h.main.addr:
 		return a.change(ctx, r, h)
+	case !r.Addr.IsValid() && a.displaced(r, h):
+		return a.moved(ctx, r, h)
 	default:
 		return a.keep(ctx, r, h)
 	}
+}
+
+// displaced tells whether the Service has another address than the record. A
+// status with an address of somebody else's is not the Service's: it is to be
+// written again.
+func (a *Allocator) displaced(r ipam.Request, h holding) bool {
+	if !r.Held.IsValid() || r.Held == h.main.addr {
+		return false
+	}
+	return h.next != nil && h.next.addr == r.Held || ipam.PoolOf(r.Held, r.Pools) != ""
 }
 
 // usable tells whether a record of the key may be the Service's.
@@ -110,7 +184,7 @@ func (a *Allocator) usable(rec record, r ipam.Request) error {
 	}
 	// An assigned address stays whatever becomes of its pool; one that was
 	// written into NetBox by hand must lie in a pool.
-	if rec.cluster == "" && ipam.PoolOf(rec.addr, r.Pools) == "" {
+	if rec.reserved() && rec.release == "" && rec.addr != r.Held && ipam.PoolOf(rec.addr, r.Pools) == "" {
 		return &ipam.ConfigError{Problem: fmt.Sprintf(
 			"NetBox address %d (%s) names this Service in %s but lies in none of its pools: clear the field or add the address to a pool", rec.id, rec.addr, setup.FieldClaim)}
 	}
@@ -129,7 +203,36 @@ func (a *Allocator) keep(ctx context.Context, r ipam.Request, h holding) (record
 
 // stamp writes the owner, and the claim where it is another one, into a record.
 func (a *Allocator) stamp(ctx context.Context, r ipam.Request, rec record, claim string) (record, error) {
-	fields := map[string]any{}
+	changes := a.stampOf(r, rec, claim)
+	if len(changes) == 0 {
+		return rec, nil
+	}
+	key := r.Key.String()
+	got, err := a.client.change(ctx, rec.id, "", changes)
+	if err != nil {
+		a.claims.doubt(key)
+		if status(err) == http.StatusNotFound {
+			return record{}, a.unchangeable(rec)
+		}
+		if bodySays(err, "must have a unique value") {
+			return record{}, errKeyTaken
+		}
+		return record{}, err
+	}
+	want := a.item(r, claim)
+	want.clusterUID, want.class = got.clusterUID, got.class
+	if got.id != rec.id || !want.echoed(got) {
+		a.claims.doubt(key)
+		return record{}, notEchoed(got)
+	}
+	a.remember(key, got)
+	return got, nil
+}
+
+// stampOf returns what a record lacks to be that of a request. Everything else
+// in it stays: an admin's description, say.
+func (a *Allocator) stampOf(r ipam.Request, rec record, claim string) map[string]any {
+	changes, fields := map[string]any{}, map[string]any{}
 	set := func(field, is, want string) {
 		if want != "" && is != want {
 			fields[field] = want
@@ -139,30 +242,28 @@ func (a *Allocator) stamp(ctx context.Context, r ipam.Request, rec record, claim
 	set(setup.FieldCluster, rec.cluster, a.cluster)
 	set(setup.FieldClusterUID, rec.clusterUID, a.clusterUID)
 	set(setup.FieldServiceUID, rec.serviceUID, r.Owner.UID)
-	if len(fields) == 0 {
-		return rec, nil
+	set(setup.FieldClass, rec.class, r.Owner.Class)
+	if rec.serviceUID == "" && rec.release == "" {
+		// Somebody wrote it for this Service: it outlives it.
+		fields[setup.FieldRelease] = setup.ReleaseKeep
 	}
-	key := r.Key.String()
-	got, err := a.client.setFields(ctx, rec.id, fields)
-	if err != nil {
-		a.claims.doubt(key)
-		if status(err) == 404 {
-			return record{}, &ipam.ConfigError{Problem: fmt.Sprintf(
-				"NetBox address %d (%s) names this Service, but the token may not change it: set its field %s to %s, or extend the token's permission",
-				rec.id, rec.addr, setup.FieldCluster, a.cluster)}
-		}
-		if bodySays(err, "must have a unique value") {
-			return record{}, errKeyTaken
-		}
-		return record{}, err
+	if rec.serviceUID == "" && rec.status == statusReserved {
+		changes["status"] = a.record.status()
 	}
-	want := item{key: r.Key, claim: claim, cluster: a.cluster, clusterUID: got.clusterUID, serviceUID: got.serviceUID}
-	if got.id != rec.id || !want.echoed(got) {
-		a.claims.doubt(key)
-		return record{}, notEchoed(got)
+	if r.Hostname != "" && !strings.EqualFold(rec.dnsName, r.Hostname) {
+		changes["dns_name"] = r.Hostname
 	}
-	a.claims.put(key, holding{main: &got})
-	return got, nil
+	if len(fields) > 0 {
+		changes["custom_fields"] = fields
+	}
+	return changes
+}
+
+// unchangeable says that the token may not change a record that names the Service.
+func (a *Allocator) unchangeable(rec record) error {
+	return &ipam.ConfigError{Problem: fmt.Sprintf(
+		"NetBox address %d (%s) names this Service, but the token may not change it: set its field %s to %s, or extend the token's permission",
+		rec.id, rec.addr, setup.FieldCluster, a.cluster)}
 }
 
 func notEchoed(r record) error {
@@ -177,9 +278,8 @@ func (a *Allocator) item(r ipam.Request, claim string) item {
 	}
 }
 
-// claimAsked records the address that the user asked for, under a claim text.
-func (a *Allocator) claimAsked(ctx context.Context, r ipam.Request, claim string) (record, error) {
-	addr := r.Addr.Unmap()
+// claimAsked records a given address under a claim text.
+func (a *Allocator) claimAsked(ctx context.Context, r ipam.Request, addr netip.Addr, claim string) (record, error) {
 	info, err := a.prefixWith(ctx, addr, r.Pools)
 	if err != nil {
 		return record{}, err
@@ -195,12 +295,25 @@ func (a *Allocator) claimAsked(ctx context.Context, r ipam.Request, claim string
 		a.claims.doubt(r.Key.String())
 		return record{}, errKeyTaken
 	case bodySays(err, "Duplicate IP address"):
-		return record{}, a.takenBy(ctx, r.Key.String(), addr, info.vrf)
+		return a.takenBy(ctx, r, claim, addr, info.vrf)
 	case definite(err):
 		return record{}, err
 	default:
 		return a.afterUnclear(ctx, r.Key, claim, err)
 	}
+}
+
+// recordHeld records the address that the Service has: its record was deleted,
+// or has lost its claim, or never was in this NetBox.
+func (a *Allocator) recordHeld(ctx context.Context, r ipam.Request, claim string) (record, error) {
+	got, err := a.claimAsked(ctx, r, r.Held, claim)
+	var outside *ipam.NotInPoolsError
+	if errors.As(err, &outside) {
+		return record{}, &ipam.ConfigError{Problem: fmt.Sprintf(
+			"this Service has %s, which NetBox does not record and none of its pools (%s) holds: add it to a pool, or ask for another address with the annotation %s",
+			r.Held, strings.Join(outside.Pools, ", "), v1alpha1.AnnotationAddresses)}
+	}
+	return got, err
 }
 
 // confirm makes sure that a given address was not recorded twice, which NetBox
@@ -221,9 +334,12 @@ func (a *Allocator) confirm(ctx context.Context, key string, got record) (record
 	return record{}, &ipam.ConflictError{Addr: got.addr, Holder: at[0].holder()}
 }
 
-// remember puts a new record into the cache.
+// remember puts a new or changed record into the cache.
 func (a *Allocator) remember(key string, r record) {
 	a.claims.update(key, func(h *holding) {
+		if h.next != nil && h.next.id == r.id {
+			h.next = nil
+		}
 		if r.claim == key {
 			h.main = &r
 		} else {
@@ -232,19 +348,25 @@ func (a *Allocator) remember(key string, r record) {
 	})
 }
 
-// takenBy says who has an address: errKeyTaken if it is the claim itself.
-func (a *Allocator) takenBy(ctx context.Context, key string, addr netip.Addr, vrf int64) error {
+// takenBy handles an address that NetBox has already: a record of the Service's
+// own that has lost its claim gets it back.
+func (a *Allocator) takenBy(ctx context.Context, r ipam.Request, claim string, addr netip.Addr, vrf int64) (record, error) {
 	at, err := a.client.addressesAt(ctx, addr, vrf)
 	if err != nil {
-		return err
+		return record{}, err
 	}
 	if len(at) == 0 {
-		return &ipam.ConflictError{Addr: addr, Holder: "a NetBox address that the token may not see"}
+		return record{}, &ipam.ConflictError{Addr: addr, Holder: "a NetBox address that the token may not see"}
 	}
-	if slices.Contains(claimTexts(key), at[0].claim) {
-		return errKeyTaken
+	rec := at[0]
+	switch {
+	case slices.Contains(claimTexts(r.Key.String()), rec.claim):
+		a.claims.doubt(r.Key.String())
+		return record{}, errKeyTaken
+	case rec.claim == "" && rec.cluster == a.cluster && a.ours(rec) && rec.serviceUID != "" && rec.serviceUID == r.Owner.UID:
+		return a.stamp(ctx, r, rec, claim)
 	}
-	return &ipam.ConflictError{Addr: addr, Holder: at[0].holder()}
+	return record{}, &ipam.ConflictError{Addr: addr, Holder: rec.holder()}
 }
 
 // afterUnclear finds out what became of a request whose answer was lost. It

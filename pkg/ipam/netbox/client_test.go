@@ -110,7 +110,7 @@ func TestRecordsOfOtherServers(t *testing.T) {
 		ok   bool
 	}{
 		"site's own status, empty strings": {`{"id":7,"address":"192.0.2.1/24","display":"","status":{"value":"k8s","label":"K8s"},"vrf":{"id":3},"custom_fields":{"k8s_lb_claim":"a/b/c/ipv4","k8s_cluster":null,"other":{"value":1}}}`,
-			record{id: 7, addr: netip.MustParseAddr("192.0.2.1"), vrf: 3, claim: "a/b/c/ipv4"}, true},
+			record{id: 7, addr: netip.MustParseAddr("192.0.2.1"), vrf: 3, status: "k8s", claim: "a/b/c/ipv4"}, true},
 		"few fields":       {`{"id":7,"address":"2001:db8::1/128"}`, record{id: 7, addr: netip.MustParseAddr("2001:db8::1")}, true},
 		"large id":         {`{"id":5000000000,"address":"192.0.2.1/24"}`, record{id: 5000000000, addr: netip.MustParseAddr("192.0.2.1")}, true},
 		"no id":            {`{"address":"192.0.2.1/24"}`, record{}, false},

@@ -186,18 +186,19 @@ func (c *Client) create(ctx context.Context, addr netip.Addr, vrf int64, it item
 	return out, err
 }
 
-// setFields changes custom fields of one record and leaves everything else.
-func (c *Client) setFields(ctx context.Context, id int64, fields map[string]any) (record, error) {
+// change changes some fields of one record, if it still has the ETag (where
+// that is not empty), and leaves everything else.
+func (c *Client) change(ctx context.Context, id int64, etag string, changes map[string]any) (record, error) {
 	n, err := id32(id)
 	if err != nil {
 		return record{}, err
 	}
-	body, err := json.Marshal(map[string]any{"custom_fields": fields})
+	body, err := json.Marshal(changes)
 	if err != nil {
-		return record{}, fmt.Errorf("writing custom fields: %w", err)
+		return record{}, fmt.Errorf("writing a change: %w", err)
 	}
 	var out record
-	x := &exchange{doing: fmt.Sprintf("recording the owner of NetBox address %d", id), body: body}
+	x := &exchange{doing: fmt.Sprintf("recording the owner of NetBox address %d", id), body: body, ifMatch: etag}
 	err = c.do(ctx, x, &out, func(ctx context.Context) error {
 		_, _, err := c.api.IpamAPI.IpamIpAddressesPartialUpdate(ctx, n).
 			PatchedWritableIPAddressRequest(gonetbox.PatchedWritableIPAddressRequest{}).Execute()

@@ -10,14 +10,23 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // Release implements ipam.Allocator.
 func (a *Allocator) Release(ctx context.Context, key ipam.Key) error {
+	return a.end(ctx, key, released)
+}
+
+// Retain implements ipam.Allocator.
+func (a *Allocator) Retain(ctx context.Context, key ipam.Key) error { return a.end(ctx, key, retained) }
+
+// end takes the claim of a key from its Service.
+func (a *Allocator) end(ctx context.Context, key ipam.Key, f fate) error {
 	text := key.String()
-	unlock, err := a.locks.lock(ctx, text)
+	unlock, err := a.lockAll(ctx, []ipam.Key{key})
 	if err != nil {
-		return &ipam.UnavailableError{Doing: "waiting for another request about claim " + text, Err: err}
+		return err
 	}
 	defer unlock()
 	if err := a.ready(ctx); err != nil {
@@ -29,12 +38,16 @@ func (a *Allocator) Release(ctx context.Context, key ipam.Key) error {
 			return err
 		}
 	}
+	steps := []ending{{h.next, replaced}, {h.main, f}}
+	if h.main == nil {
+		steps = []ending{{h.next, f}}
+	}
 	// The successor goes first: without it, main is a claim like any other.
-	for _, rec := range []*record{h.next, h.main} {
-		if rec == nil {
+	for _, s := range steps {
+		if s.rec == nil {
 			continue
 		}
-		if err := a.drop(ctx, text, *rec); err != nil {
+		if err := a.let(ctx, text, *s.rec, s.fate); err != nil {
 			a.recheckAfter(err)
 			return err
 		}
@@ -42,18 +55,68 @@ func (a *Allocator) Release(ctx context.Context, key ipam.Key) error {
 	return nil
 }
 
-// removal is a record to be deleted, if it still is what it was.
+// ending is what shall become of a record.
+type ending struct {
+	rec  *record
+	fate fate
+}
+
+// fate is why a record is let go.
+type fate int
+
+const (
+	// released: its Service is gone.
+	released fate = iota
+	// retained: its Service is gone, and the address stays reserved for it.
+	retained
+	// replaced: its Service has another address.
+	replaced
+)
+
+// changesFor returns what must be written into a record to let it go; remove
+// says that it is to be deleted. Neither means that nothing is to be done.
+func changesFor(r record, f fate) (changes map[string]any, remove bool) {
+	handMade := r.release == setup.ReleaseKeep || r.release == "" && r.serviceUID == ""
+	noService := map[string]any{setup.FieldServiceUID: nil, setup.FieldClass: nil}
+	noClaim := map[string]any{
+		setup.FieldClaim: nil, setup.FieldServiceUID: nil, setup.FieldClass: nil, setup.FieldClusterUID: nil, setup.FieldRelease: nil,
+	}
+	switch {
+	case f == retained || f == released && handMade:
+		if r.serviceUID == "" {
+			return nil, false
+		}
+		return map[string]any{"status": statusReserved, "custom_fields": noService}, false
+	case r.release == setup.ReleaseReturn:
+		// The cluster stays: it is what the token's permission is bound to.
+		return map[string]any{"status": statusReserved, "custom_fields": noClaim}, false
+	case handMade:
+		return map[string]any{"custom_fields": noClaim}, false
+	}
+	return nil, true
+}
+
+// removal is a record to be let go, if it still is what it was.
 type removal struct {
 	key  string
 	rec  record
+	fate fate
 	done chan error // has room for the one result
 }
 
-// drop deletes a record of a key of ours. It is no error if the record is gone
+// drop lets go of a record that the Service does not use (any longer).
+func (a *Allocator) drop(ctx context.Context, key string, rec record) error {
+	return a.let(ctx, key, rec, replaced)
+}
+
+// let lets go of a record of a key of ours. It is no error if the record is gone
 // or now somebody else's; it is one (*ipam.ConflictError) if it still has the
 // key and another cluster.
-func (a *Allocator) drop(ctx context.Context, key string, rec record) error {
-	m := &removal{key: key, rec: rec, done: make(chan error, 1)}
+func (a *Allocator) let(ctx context.Context, key string, rec record, f fate) error {
+	m := &removal{key: key, rec: rec, fate: f, done: make(chan error, 1)}
+	if changes, remove := changesFor(rec, f); changes == nil && !remove {
+		return nil
+	}
 	a.removals.add(m)
 	select {
 	case err := <-m.done:
@@ -69,7 +132,7 @@ func (a *Allocator) removeBatch(part []*removal) {
 	// Requests have deadlines of their own, see claimQueues.queue.
 	ctx := context.Background()
 	if len(part) == 1 {
-		a.finishRemoval(part[0], a.removeOne(ctx, part[0]))
+		a.removeOne(ctx, part[0])
 		return
 	}
 	ids := make([]int64, len(part))
@@ -79,7 +142,7 @@ func (a *Allocator) removeBatch(part []*removal) {
 	found, err := a.client.addressesByID(ctx, ids)
 	if err != nil {
 		for _, m := range part {
-			a.finishRemoval(m, err)
+			a.finishRemoval(m, nil, err)
 		}
 		return
 	}
@@ -95,7 +158,11 @@ func (a *Allocator) removeFound(ctx context.Context, part []*removal, found map[
 		rec, ok := found[m.rec.id]
 		mine, err := a.mayRemove(m, rec)
 		if !ok || !mine || err != nil {
-			a.finishRemoval(m, err)
+			a.finishRemoval(m, nil, err)
+			continue
+		}
+		if _, remove := changesFor(rec, m.fate); !remove {
+			a.removeOne(ctx, m)
 			continue
 		}
 		due, ids = append(due, m), append(ids, m.rec.id)
@@ -108,41 +175,59 @@ func (a *Allocator) removeFound(ctx context.Context, part []*removal, found map[
 		if err != nil {
 			// Unclear or refused as a whole (NetBox 4.7 when one is gone): a
 			// DELETE can be repeated, so each is tried by itself.
-			a.finishRemoval(m, a.removeOne(ctx, m))
+			a.removeOne(ctx, m)
 		} else {
-			a.finishRemoval(m, nil)
+			a.finishRemoval(m, nil, nil)
 		}
 	}
 }
 
-// removeOne deletes one record, guarded by its ETag where NetBox has those.
-func (a *Allocator) removeOne(ctx context.Context, m *removal) error {
+// removeOne lets go of one record and tells who waits for it.
+func (a *Allocator) removeOne(ctx context.Context, m *removal) {
+	left, err := a.tryRemove(ctx, m)
+	a.finishRemoval(m, left, err)
+}
+
+// tryRemove lets go of one record, guarded by its ETag where NetBox has those.
+// left is the record if it still has a claim.
+func (a *Allocator) tryRemove(ctx context.Context, m *removal) (left *record, err error) {
 	for range 3 {
 		rec, etag, err := a.client.address(ctx, m.rec.id)
 		if status(err) == http.StatusNotFound {
-			return nil
+			return nil, nil
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		mine, err := a.mayRemove(m, rec)
 		if !mine || err != nil {
-			return err
+			return nil, err
 		}
-		switch err := a.client.delete(ctx, rec.id, etag); status(err) {
+		changes, remove := changesFor(rec, m.fate)
+		switch {
+		case remove:
+			err = a.client.delete(ctx, rec.id, etag)
+		case changes != nil:
+			rec, err = a.client.change(ctx, rec.id, etag, changes)
+		}
+		switch status(err) {
 		case http.StatusPreconditionFailed: // changed meanwhile: look again
+			continue
 		case http.StatusNotFound:
-			return a.goneOrForbidden(ctx, m)
-		default:
-			return err
+			return nil, a.goneOrForbidden(ctx, m)
 		}
+		if err == nil && !remove && rec.claim != "" {
+			left = &rec
+		}
+		return left, err
 	}
-	return &ipam.UnavailableError{Doing: "releasing " + m.rec.addr.String(), Err: errChanging}
+	return nil, &ipam.UnavailableError{Doing: "releasing " + m.rec.addr.String(), Err: errChanging}
 }
 
-// mayRemove tells whether a record is still the claim to be released.
+// mayRemove tells whether a record is still the claim to be let go. One that
+// names no cluster was written by hand: it may lose its claim, never more.
 func (a *Allocator) mayRemove(m *removal, now record) (bool, error) {
-	if now.claim != m.rec.claim || now.cluster == "" {
+	if now.claim != m.rec.claim || now.cluster == "" && m.fate != replaced {
 		return false, nil
 	}
 	return true, a.conflict(now)
@@ -161,15 +246,16 @@ func (a *Allocator) goneOrForbidden(ctx context.Context, m *removal) error {
 	return forbiddenDelete(rec)
 }
 
-// finishRemoval tells the cache and who waits.
-func (a *Allocator) finishRemoval(m *removal, err error) {
+// finishRemoval tells the cache and who waits. left is the record if it still
+// has the claim.
+func (a *Allocator) finishRemoval(m *removal, left *record, err error) {
 	if err != nil {
 		a.claims.doubt(m.key)
 		klog.Background().V(2).Info("Release failed", "claim", m.rec.claim, "id", m.rec.id, "err", err)
 	} else {
 		a.claims.update(m.key, func(h *holding) {
 			if h.main != nil && h.main.id == m.rec.id {
-				h.main = nil
+				h.main = left
 			}
 			if h.next != nil && h.next.id == m.rec.id {
 				h.next = nil
@@ -177,9 +263,4 @@ func (a *Allocator) finishRemoval(m *removal, err error) {
 		})
 	}
 	m.done <- err
-}
-
-// Retain implements ipam.Allocator.
-func (a *Allocator) Retain(ctx context.Context, key ipam.Key) error {
-	return a.Release(ctx, key)
 }
