@@ -260,19 +260,22 @@ func strangePermission(want setup.Permission, have permissionObject) string {
 	switch {
 	case !have.Enabled:
 		return "it is disabled: enable it, or delete it and run this again"
-	case !same && (!want.Grows || len(there) == 0):
+	case !same && (!want.Grows || slices.Contains(there, noConstraint)):
 		return fmt.Sprintf("its constraints are %s: make them %s, or delete the permission and run this again",
 			asJSON(have.Constraints), asJSON(want.Constraints))
 	}
 	return ""
 }
 
+// noConstraint is what constraintsOf returns where there are none.
+const noConstraint = "null"
+
 // constraintsOf returns constraints one by one, as JSON. NetBox takes an object
 // for a list of one.
 func constraintsOf(constraints any) []string {
 	raw := asJSON(constraints)
 	var list []any
-	if json.Unmarshal([]byte(raw), &list) != nil {
+	if json.Unmarshal([]byte(raw), &list) != nil || len(list) == 0 {
 		return []string{raw}
 	}
 	out := make([]string, len(list))

@@ -113,7 +113,7 @@ func (a *Allocator) inspectFence(ctx context.Context) []Line {
 	if err != nil {
 		return []Line{failed("foreign records", err)}
 	}
-	lines := a.inspectPermissions(ctx)
+	lines := []Line{a.inspectPermissions(ctx)}
 	for _, probe := range []struct {
 		what   string
 		record *record
@@ -199,53 +199,80 @@ func (a *Allocator) samples(ctx context.Context) (foreign, own *record, err erro
 type identity struct {
 	anID
 	Username string `json:"username"`
+	Groups   []anID `json:"groups"`
 }
 
 // whoami asks for the user of the token; nil before NetBox 4.5.
 func (c *Client) whoami(ctx context.Context) (*identity, error) {
-	var who identity
-	err := c.send(ctx, http.MethodGet, "authentication-check/", &exchange{doing: "asking NetBox whose token it is"}, &who)
-	if status(err) == http.StatusNotFound {
+	version, err := c.version(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !parseRelease(version).atLeast(4, 5) {
 		return nil, nil //nolint:nilnil // this NetBox cannot tell
 	}
+	var who identity
+	err = c.send(ctx, http.MethodGet, "authentication-check/", &exchange{doing: "asking NetBox whose token it is"}, &who)
 	return &who, err
 }
 
-// inspectPermissions reads the user's permissions, if the token may see them:
-// those that init makes can be.
-func (a *Allocator) inspectPermissions(ctx context.Context) []Line {
+// grants are the constraints by action, as JSON, under which a user may write
+// addresses, or noConstraint.
+type grants map[string][]string
+
+func grantsOf(who *identity, all []permissionObject) grants {
+	out := grants{}
+	for _, p := range all {
+		mine := p.isFor(who.ID) || slices.ContainsFunc(who.Groups, func(g anID) bool { return slices.Contains(p.Groups, g) })
+		if !mine || !p.Enabled || !slices.Contains(p.ObjectTypes, setup.ObjectType) {
+			continue
+		}
+		for _, action := range p.Actions {
+			out[action] = append(out[action], constraintsOf(p.Constraints)...)
+		}
+	}
+	return out
+}
+
+// inspectPermissions reads the constraints of the user's permissions, if the
+// token may see them: those that init makes can be seen. What NetBox really
+// does is for the probes to tell, as far as it has records to try them on.
+func (a *Allocator) inspectPermissions(ctx context.Context) Line {
 	const what = "fence"
 	who, err := a.client.whoami(ctx)
-	if err != nil || who == nil {
-		return nil // the probes tell what they can
+	if err != nil {
+		return failed(what, err)
+	}
+	if who == nil {
+		return Line{ResultSkip, what, "NetBox before 4.5 does not tell whose token it is; the records below do"}
 	}
 	all, err := listAll[permissionObject](ctx, a.client, permissionsPath, "reading the token's permissions", nil)
+	if status(err) == http.StatusForbidden {
+		return Line{ResultSkip, what, fmt.Sprintf(
+			`not read: the token may not view its own permissions (%s with the constraint {"users":"$user"})`, setup.PermissionType)}
+	}
 	if err != nil {
-		return nil
+		return failed(what, err)
 	}
-	granted := func(action string) (list []string) {
-		for _, p := range all {
-			if p.Enabled && p.isFor(who.ID) && slices.Contains(p.ObjectTypes, setup.ObjectType) && slices.Contains(p.Actions, action) {
-				list = append(list, constraintsOf(p.Constraints)...)
-			}
-		}
-		return list
-	}
+	result, detail := a.judgeGrants(who.Username, grantsOf(who, all))
+	return Line{result, what, detail}
+}
+
+func (a *Allocator) judgeGrants(user string, granted grants) (Result, string) {
+	own := asJSON(a.constraint())
 	for _, action := range []string{"add", "change", "delete"} {
-		constraints := granted(action)
-		if len(constraints) == 0 {
-			continue // by a group, or not at all
-		}
-		if !slices.Contains(constraints, asJSON(a.constraint())) && !slices.Contains(constraints, "null") {
-			return []Line{{ResultFail, what, fmt.Sprintf(
-				"the token of user %s may %s only addresses with %s: it is not a token for cluster %s, whose constraint is %s",
-				who.Username, action, strings.Join(constraints, " or "), a.cluster, asJSON(a.constraint()))}}
+		list := granted[action]
+		switch {
+		case len(list) == 0:
+			return ResultWarn, fmt.Sprintf("user %s may %s every address, as a superuser: use the token of a user of its own, as bm-ccm netbox init makes it", user, action)
+		case slices.Contains(list, noConstraint):
+			return ResultFail, fmt.Sprintf("user %s may %s every address: put the constraint %s on that permission", user, action, own)
+		case !slices.Contains(list, own):
+			return ResultFail, fmt.Sprintf("user %s may %s only addresses with %s: it is not a token for cluster %s, whose constraint is %s",
+				user, action, strings.Join(list, " or "), a.cluster, own)
 		}
 	}
-	if list := granted("add"); slices.Contains(list, asJSON(a.constraint())) {
-		return []Line{{ResultOK, what, fmt.Sprintf("the token is user %s's, for addresses with %s", who.Username, asJSON(a.constraint()))}}
-	}
-	return nil
+	return ResultOK, fmt.Sprintf("user %s may add, change and delete addresses with %s", user, own)
 }
 
 // orNone makes an error of a success that must not be.
