@@ -4,7 +4,10 @@
 package ipam
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
+	"math/big"
 	"net/netip"
 	"strings"
 
@@ -27,11 +30,19 @@ type Pool struct {
 // NetBox tells whether NetBox keeps the claims of this pool.
 func (p Pool) NetBox() bool { return p.Spec.NetBox != nil }
 
+// Dynamic tells whether the spec describes addresses in NetBox without naming
+// them, so that Resolve has to find out which they are.
+func (p Pool) Dynamic() bool {
+	return p.NetBox() && (p.Spec.NetBox.Selector != nil || p.Spec.NetBox.Reserved != nil)
+}
+
 // Ranges returns the addresses of the pool in the order in which they are
-// written. An error is a sentence that names the pool and the field.
+// tried: those that the spec names, then Found. Where the spec names none and
+// Found is not known, the error is Problem. An error is a sentence that names
+// the pool and the field.
 func (p Pool) Ranges() ([]netipx.IPRange, error) {
 	if p.NetBox() {
-		return p.prefixRanges()
+		return p.netBoxRanges()
 	}
 	if len(p.Spec.Addresses) == 0 {
 		return nil, p.invalid("spec", "has neither netbox nor addresses: set one of them")
@@ -47,12 +58,10 @@ func (p Pool) Ranges() ([]netipx.IPRange, error) {
 	return out, nil
 }
 
-func (p Pool) prefixRanges() ([]netipx.IPRange, error) {
-	if len(p.Spec.NetBox.Prefixes) == 0 {
-		return nil, p.invalid("spec.netbox.prefixes", "is empty: name at least one prefix")
-	}
-	out := make([]netipx.IPRange, 0, len(p.Spec.NetBox.Prefixes))
-	for i, np := range p.Spec.NetBox.Prefixes {
+func (p Pool) netBoxRanges() ([]netipx.IPRange, error) {
+	src := p.Spec.NetBox
+	out := make([]netipx.IPRange, 0, len(src.Prefixes)+len(src.Ranges)+len(p.Found))
+	for i, np := range src.Prefixes {
 		prefix, err := netip.ParsePrefix(np.Prefix)
 		if err != nil {
 			return nil, p.invalid(fmt.Sprintf("spec.netbox.prefixes[%d].prefix", i),
@@ -60,7 +69,27 @@ func (p Pool) prefixRanges() ([]netipx.IPRange, error) {
 		}
 		out = append(out, netipx.RangeOfPrefix(prefix))
 	}
-	return out, nil
+	for i, nr := range src.Ranges {
+		first, last, _ := strings.Cut(nr.Range, "-")
+		r, err := parseEnds(nr.Range, first, last)
+		if err != nil {
+			return nil, p.invalid(fmt.Sprintf("spec.netbox.ranges[%d].range", i), err.Error())
+		}
+		out = append(out, r)
+	}
+	out = append(out, p.Found...)
+	switch {
+	case len(out) > 0:
+		return out, nil
+	case p.Problem != nil:
+		return nil, p.Problem
+	case src.Reserved != nil:
+		return nil, p.invalid("spec.netbox.reserved", "NetBox has not been asked for these addresses yet")
+	case src.Selector != nil:
+		return nil, p.invalid("spec.netbox.selector", "NetBox has not been asked for these prefixes yet")
+	default:
+		return nil, p.invalid("spec.netbox", "is empty: set prefixes, ranges, selector or reserved")
+	}
 }
 
 func (p Pool) invalid(field, problem string) error {
@@ -94,6 +123,54 @@ func (p Pool) Contains(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// Buggy tells whether an address is one that avoidBuggyIPs leaves out: an IPv4
+// address that ends in .0 or .255.
+func Buggy(a netip.Addr) bool {
+	a = a.Unmap()
+	return a.Is4() && (a.As4()[3] == 0 || a.As4()[3] == 255)
+}
+
+// Count counts the addresses of a family, each once where ranges overlap, up to
+// 2^63-1. With avoidBuggy those that Buggy names do not count.
+func Count(ranges []netipx.IPRange, f Family, avoidBuggy bool) int64 {
+	var b netipx.IPSetBuilder
+	for _, r := range ranges {
+		if FamilyOf(r.From()) == f {
+			b.AddRange(r)
+		}
+	}
+	set, err := b.IPSet()
+	if err != nil {
+		return 0
+	}
+	total := new(big.Int)
+	for _, r := range set.Ranges() {
+		from, to := new(big.Int).SetBytes(r.From().AsSlice()), new(big.Int).SetBytes(r.To().AsSlice())
+		total.Add(total, to.Sub(to, from).Add(to, big.NewInt(1)))
+		if avoidBuggy {
+			total.Sub(total, big.NewInt(CountBuggy(r)))
+		}
+	}
+	if !total.IsInt64() {
+		return math.MaxInt64
+	}
+	return total.Int64()
+}
+
+// CountBuggy counts the addresses of a range that Buggy names.
+func CountBuggy(r netipx.IPRange) int64 {
+	if !r.From().Is4() {
+		return 0
+	}
+	first, last := r.From().As4(), r.To().As4()
+	lo, hi := int64(binary.BigEndian.Uint32(first[:])), int64(binary.BigEndian.Uint32(last[:]))
+	endsIn := func(octet int64) int64 {
+		upTo := func(n int64) int64 { return (n-octet+256)>>8 } // of 0 to n, also for n = -1
+		return upTo(hi) - upTo(lo-1)
+	}
+	return endsIn(0) + endsIn(255)
 }
 
 // PoolOf returns the name of the first pool that holds an address, or "".

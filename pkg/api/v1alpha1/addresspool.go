@@ -5,9 +5,8 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// AddressPool says where the addresses of Services come from: from prefixes in
-// NetBox, where every claim is recorded with its owner, or from a list in the
-// pool itself.
+// AddressPool says where the addresses of Services come from: from NetBox, where
+// every claim is recorded with its owner, or from a list in the pool itself.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,shortName=apool,categories=bm-ccm
@@ -33,7 +32,7 @@ type AddressPool struct {
 // AddressPoolSpec is what the administrator wants of a pool. A change never
 // moves an address that a Service already has.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.netbox) != has(self.addresses)",message="set exactly one of netbox (prefixes in NetBox) and addresses (CIDRs and ranges listed here)"
+// +kubebuilder:validation:XValidation:rule="has(self.netbox) != has(self.addresses)",message="set exactly one of netbox (addresses in NetBox) and addresses (CIDRs and ranges listed here)"
 type AddressPoolSpec struct {
 	// netbox takes addresses from NetBox IPAM.
 	//
@@ -61,6 +60,13 @@ type AddressPoolSpec struct {
 	// +kubebuilder:default=true
 	AutoAssign *bool `json:"autoAssign,omitempty"`
 
+	// avoidBuggyIPs keeps IPv4 addresses that end in .0 or .255 from being
+	// assigned, because some old devices take them for network and broadcast
+	// addresses. A Service that asks for such an address gets it.
+	//
+	// +optional
+	AvoidBuggyIPs bool `json:"avoidBuggyIPs,omitempty"`
+
 	// namespaceSelector limits the pool to Services in namespaces with these
 	// labels. Without it every namespace may use the pool.
 	//
@@ -69,16 +75,43 @@ type AddressPoolSpec struct {
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 }
 
-// NetBoxSource names what NetBox holds for a pool.
+// NetBoxSource says which addresses in NetBox a pool has: prefixes and IP ranges
+// that it names, and those that a selector finds, tried in this order; or a
+// stock of reserved addresses.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.reserved) ? !has(self.prefixes) && !has(self.ranges) && !has(self.selector) : has(self.prefixes) || has(self.ranges) || has(self.selector)",message="set prefixes, ranges, selector or several of these; or reserved alone (a pool of addresses that an engineer has reserved in NetBox)"
 type NetBoxSource struct {
 	// prefixes are prefixes that exist in NetBox, in the order in which they
 	// are tried.
 	//
-	// +required
+	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
-	Prefixes []NetBoxPrefix `json:"prefixes"`
+	Prefixes []NetBoxPrefix `json:"prefixes,omitempty"`
+
+	// ranges are IP ranges that exist in NetBox, in the order in which they are
+	// tried, after the prefixes.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Ranges []NetBoxRange `json:"ranges,omitempty"`
+
+	// selector finds prefixes and IP ranges in NetBox, so that one that gets
+	// the tag there joins the pool within a minute. They are tried by their
+	// addresses, after those in prefixes and ranges.
+	//
+	// +optional
+	Selector *NetBoxSelector `json:"selector,omitempty"`
+
+	// reserved takes only addresses that an engineer has made in NetBox with
+	// status reserved. A claimed one becomes active, and reserved again when its
+	// Service lets go of it. Needs NetBox 4.6 or newer.
+	//
+	// +optional
+	Reserved *NetBoxReserved `json:"reserved,omitempty"`
 }
 
 // NetBoxPrefix identifies one prefix in NetBox.
@@ -93,6 +126,96 @@ type NetBoxPrefix struct {
 
 	// vrf is the name of the VRF in NetBox that the prefix is in. Without it
 	// the prefix is looked for in the global table.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=100
+	VRF string `json:"vrf,omitempty"`
+}
+
+// NetBoxRange identifies one IP range in NetBox.
+type NetBoxRange struct {
+	// range is the first and the last address as they stand in NetBox, without
+	// masks, for example 192.0.2.10-192.0.2.20.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=91
+	// +kubebuilder:validation:XValidation:rule="self.split('-').size() == 2 && self.split('-').all(e, isIP(e)) && ip(self.split('-')[0]).family() == ip(self.split('-')[1]).family()",message="must be the first and the last address of an IP range, as they stand in NetBox, for example 192.0.2.10-192.0.2.20"
+	Range string `json:"range"`
+
+	// vrf is the name of the VRF in NetBox that the range is in. Without it the
+	// range is looked for in the global table.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=100
+	VRF string `json:"vrf,omitempty"`
+}
+
+// NetBoxSelector describes prefixes and IP ranges in NetBox. All that is set
+// must be true of one. Those of status container or deprecated, and ranges that
+// are marked populated, are passed over.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.tag) || has(self.role) || has(self.tenant) || has(self.site)",message="set at least one of tag, role, tenant and site: the pool would be everything in NetBox"
+type NetBoxSelector struct {
+	// tag is the slug of a tag.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=100
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-a-zA-Z0-9_]+$')",message="must be the slug of a tag in NetBox (letters, digits, - and _), not its name"
+	Tag string `json:"tag,omitempty"`
+
+	// role is the slug of a prefix and VLAN role (IPAM > Roles).
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=100
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-a-zA-Z0-9_]+$')",message="must be the slug of a role in NetBox (letters, digits, - and _), not its name"
+	Role string `json:"role,omitempty"`
+
+	// tenant is the slug of a tenant.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=100
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-a-zA-Z0-9_]+$')",message="must be the slug of a tenant in NetBox (letters, digits, - and _), not its name"
+	Tenant string `json:"tenant,omitempty"`
+
+	// site is the slug of a site that prefixes are scoped to. IP ranges have
+	// none, so that with site only prefixes are found.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=100
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-a-zA-Z0-9_]+$')",message="must be the slug of a site in NetBox (letters, digits, - and _), not its name"
+	Site string `json:"site,omitempty"`
+
+	// vrf is the name of a VRF. Without it prefixes and ranges of every VRF and
+	// of the global table are found.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=100
+	VRF string `json:"vrf,omitempty"`
+}
+
+// NetBoxReserved describes a stock of addresses in NetBox: those of a tenant
+// with status reserved.
+type NetBoxReserved struct {
+	// tenant is the slug of the tenant that the addresses have.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=100
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-a-zA-Z0-9_]+$')",message="must be the slug of a tenant in NetBox (letters, digits, - and _), not its name"
+	Tenant string `json:"tenant"`
+
+	// tag is the slug of a tag that the addresses must also have.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=100
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-a-zA-Z0-9_]+$')",message="must be the slug of a tag in NetBox (letters, digits, - and _), not its name"
+	Tag string `json:"tag,omitempty"`
+
+	// vrf is the name of the VRF that the addresses must also be in. Without it
+	// those of every VRF and of the global table count.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1

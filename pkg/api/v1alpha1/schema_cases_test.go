@@ -12,6 +12,13 @@ type specCase struct {
 var acceptedSpecs = []specCase{
 	{"netbox prefix", "AddressPool", "spec: {netbox: {prefixes: [{prefix: 203.0.113.0/24}]}}"},
 	{"netbox prefix in a VRF", "AddressPool", "spec: {netbox: {prefixes: [{prefix: '2001:db8::/64', vrf: red}]}}"},
+	{"netbox range", "AddressPool", "spec: {netbox: {ranges: [{range: 192.0.2.10-192.0.2.20}, {range: '2001:db8::1-2001:db8::ff', vrf: red}]}}"},
+	{"netbox selector", "AddressPool", "spec: {netbox: {selector: {tag: lb_1, role: lb, tenant: Kube-1, site: s1, vrf: 'red one'}}}"},
+	{"netbox by site alone", "AddressPool", "spec: {netbox: {selector: {site: s1}}}"},
+	{"netbox, all that goes together", "AddressPool", "spec: {netbox: {prefixes: [{prefix: 203.0.113.0/24}], ranges: [{range: 192.0.2.10-192.0.2.20}], selector: {tag: lb}}, avoidBuggyIPs: true}"},
+	{"netbox reserved", "AddressPool", "spec: {netbox: {reserved: {tenant: kube}}}"},
+	{"netbox reserved, narrowed", "AddressPool", "spec: {netbox: {reserved: {tenant: kube, tag: lb, vrf: red}}}"},
+	{"avoid buggy addresses", "AddressPool", "spec: {addresses: [192.0.2.0/24], avoidBuggyIPs: true}"},
 	{"one address", "AddressPool", "spec: {addresses: [192.0.2.1/32]}"},
 	{"range of one", "AddressPool", "spec: {addresses: [192.0.2.1-192.0.2.1]}"},
 	{"ranges of both families", "AddressPool", "spec: {addresses: [192.0.2.1-192.0.2.9, '2001:db8::1-2001:db8::ff']}"},
@@ -44,10 +51,10 @@ var rejectedSpecs = []struct {
 		"spec: Required value",
 	}},
 	{"no source", "AddressPool", "spec: {}", []string{
-		"spec: Invalid value: set exactly one of netbox (prefixes in NetBox) and addresses (CIDRs and ranges listed here)",
+		"spec: Invalid value: set exactly one of netbox (addresses in NetBox) and addresses (CIDRs and ranges listed here)",
 	}},
 	{"both sources", "AddressPool", "spec: {addresses: [192.0.2.0/24], netbox: {prefixes: [{prefix: 203.0.113.0/24}]}}", []string{
-		"spec: Invalid value: set exactly one of netbox (prefixes in NetBox) and addresses (CIDRs and ranges listed here)",
+		"spec: Invalid value: set exactly one of netbox (addresses in NetBox) and addresses (CIDRs and ranges listed here)",
 	}},
 	{"host bits", "AddressPool", "spec: {netbox: {prefixes: [{prefix: 203.0.113.1/24}]}}", []string{
 		`spec.netbox.prefixes[0].prefix: Invalid value: "203.0.113.1/24": must be a CIDR without host bits, as it stands in NetBox, for example 203.0.113.0/24`,
@@ -57,6 +64,36 @@ var rejectedSpecs = []struct {
 	}},
 	{"no prefixes", "AddressPool", "spec: {netbox: {prefixes: []}}", []string{
 		"spec.netbox.prefixes: Invalid value: 0: spec.netbox.prefixes in body should have at least 1 items",
+	}},
+	{"nothing in NetBox", "AddressPool", "spec: {netbox: {}}", []string{
+		"spec.netbox: Invalid value: set prefixes, ranges, selector or several of these; or reserved alone (a pool of addresses that an engineer has reserved in NetBox)",
+	}},
+	{"reserved beside prefixes", "AddressPool", "spec: {netbox: {prefixes: [{prefix: 203.0.113.0/24}], reserved: {tenant: kube}}}", []string{
+		"spec.netbox: Invalid value: set prefixes, ranges, selector or several of these; or reserved alone (a pool of addresses that an engineer has reserved in NetBox)",
+	}},
+	{"reserved beside a selector", "AddressPool", "spec: {netbox: {selector: {tag: lb}, reserved: {tenant: kube}}}", []string{
+		"spec.netbox: Invalid value: set prefixes, ranges, selector or several of these; or reserved alone (a pool of addresses that an engineer has reserved in NetBox)",
+	}},
+	{"reserved for nobody", "AddressPool", "spec: {netbox: {reserved: {tag: lb}}}", []string{
+		"spec.netbox.reserved.tenant: Required value",
+	}},
+	{"CIDR for a range in NetBox", "AddressPool", "spec: {netbox: {ranges: [{range: 192.0.2.0/24}]}}", []string{
+		`spec.netbox.ranges[0].range: Invalid value: "192.0.2.0/24": must be the first and the last address of an IP range, as they stand in NetBox, for example 192.0.2.10-192.0.2.20`,
+	}},
+	{"range in NetBox with masks", "AddressPool", "spec: {netbox: {ranges: [{range: 192.0.2.10/24-192.0.2.20/24}]}}", []string{
+		`spec.netbox.ranges[0].range: Invalid value: "192.0.2.10/24-192.0.2.20/24": must be the first and the last address of an IP range, as they stand in NetBox, for example 192.0.2.10-192.0.2.20`,
+	}},
+	{"selector of everything", "AddressPool", "spec: {netbox: {selector: {}}}", []string{
+		"spec.netbox.selector: Invalid value: set at least one of tag, role, tenant and site: the pool would be everything in NetBox",
+	}},
+	{"selector of a whole VRF", "AddressPool", "spec: {netbox: {selector: {vrf: red}}}", []string{
+		"spec.netbox.selector: Invalid value: set at least one of tag, role, tenant and site: the pool would be everything in NetBox",
+	}},
+	{"name of a tag for its slug", "AddressPool", "spec: {netbox: {selector: {tag: 'LB prefixes'}}}", []string{
+		`spec.netbox.selector.tag: Invalid value: "LB prefixes": must be the slug of a tag in NetBox (letters, digits, - and _), not its name`,
+	}},
+	{"empty slug", "AddressPool", "spec: {netbox: {reserved: {tenant: ''}}}", []string{
+		`spec.netbox.reserved.tenant: Invalid value: "": must be the slug of a tenant in NetBox (letters, digits, - and _), not its name`,
 	}},
 	{"empty list", "AddressPool", "spec: {addresses: []}", []string{
 		"spec.addresses: Invalid value: 0: spec.addresses in body should have at least 1 items",

@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"math/big"
 	"net/netip"
 	"slices"
 	"strings"
@@ -149,7 +147,7 @@ func (a *Allocator) pick(r ipam.Request) (netip.Addr, string, error) {
 			if ipam.FamilyOf(rg.From()) != r.Key.Family {
 				continue
 			}
-			if addr, ok := a.lowestFree(rg); ok {
+			if addr, ok := a.lowestFree(rg, p.Spec.AvoidBuggyIPs); ok {
 				return addr, p.Name, nil
 			}
 		}
@@ -175,12 +173,20 @@ func (a *Allocator) pickAsked(r ipam.Request) (netip.Addr, string, error) {
 	return addr, pool, nil
 }
 
-func (a *Allocator) lowestFree(r netipx.IPRange) (netip.Addr, bool) {
-	n, ok := a.used[ipam.FamilyOf(r.From())].free(numberOf(r.From()))
-	if !ok || numberOf(r.To()).less(n) {
-		return netip.Addr{}, false
+// lowestFree finds the lowest free address of a range, past those that end in
+// .0 or .255 if they are to be avoided.
+func (a *Allocator) lowestFree(r netipx.IPRange, avoidBuggy bool) (netip.Addr, bool) {
+	used := a.used[ipam.FamilyOf(r.From())]
+	for n, ok := used.free(numberOf(r.From())); ok && !numberOf(r.To()).less(n); {
+		addr := n.addr(r.From().Is4())
+		if !avoidBuggy || !ipam.Buggy(addr) {
+			return addr, true
+		}
+		if n, ok = n.next(); ok {
+			n, ok = used.free(n)
+		}
 	}
-	return n.addr(r.From().Is4()), true
+	return netip.Addr{}, false
 }
 
 // rangesOf parses a pool once for as long as its addresses stay the same.
@@ -208,7 +214,7 @@ func sentence(p ipam.Pool, ranges []netipx.IPRange, f ipam.Family) string {
 	if len(where) > shown {
 		where = append(where[:shown], fmt.Sprintf("and %d more", len(where)-shown))
 	}
-	return fmt.Sprintf("pool %q: 0 of %d addresses free in %s", p.Name, capacity(ranges, f), strings.Join(where, ", "))
+	return fmt.Sprintf("pool %q: 0 of %d addresses free in %s", p.Name, ipam.Count(ranges, f, p.Spec.AvoidBuggyIPs), strings.Join(where, ", "))
 }
 
 // Find implements ipam.Allocator.
@@ -282,39 +288,16 @@ func (a *Allocator) Usage(_ context.Context, p ipam.Pool) (map[ipam.Family]ipam.
 	}
 	used := map[ipam.Family]int64{}
 	for addr := range a.byAddr {
-		if slices.ContainsFunc(ranges, func(r netipx.IPRange) bool { return r.Contains(addr) }) {
+		counts := !p.Spec.AvoidBuggyIPs || !ipam.Buggy(addr)
+		if counts && slices.ContainsFunc(ranges, func(r netipx.IPRange) bool { return r.Contains(addr) }) {
 			used[ipam.FamilyOf(addr)]++
 		}
 	}
 	out := map[ipam.Family]ipam.Usage{}
 	for _, r := range ranges {
 		f := ipam.FamilyOf(r.From())
-		total := capacity(ranges, f)
+		total := ipam.Count(ranges, f, p.Spec.AvoidBuggyIPs)
 		out[f] = ipam.Usage{Capacity: total, Used: used[f], Free: total - used[f]}
 	}
 	return out, nil
-}
-
-// capacity counts the addresses of a family, each once where ranges overlap,
-// up to 2^63-1.
-func capacity(ranges []netipx.IPRange, f ipam.Family) int64 {
-	var b netipx.IPSetBuilder
-	for _, r := range ranges {
-		if ipam.FamilyOf(r.From()) == f {
-			b.AddRange(r)
-		}
-	}
-	set, err := b.IPSet()
-	if err != nil {
-		return 0
-	}
-	total := new(big.Int)
-	for _, r := range set.Ranges() {
-		from, to := new(big.Int).SetBytes(r.From().AsSlice()), new(big.Int).SetBytes(r.To().AsSlice())
-		total.Add(total, to.Sub(to, from).Add(to, big.NewInt(1)))
-	}
-	if !total.IsInt64() {
-		return math.MaxInt64
-	}
-	return total.Int64()
 }

@@ -120,6 +120,35 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+func TestAvoidBuggyIPs(t *testing.T) {
+	a, p := restored(), pool("p", "192.0.2.254-192.0.3.1", "198.51.100.0/32", "2001:db8::/127")
+	p.Spec.AvoidBuggyIPs = true
+	if got := []string{claim(t, a, "a", p).String(), claim(t, a, "b", p).String()}; !slices.Equal(got, []string{"192.0.2.254", "192.0.3.1"}) {
+		t.Errorf("got %v", got)
+	}
+	_, err := a.Claim(t.Context(), ipam.Request{Key: key("c", ipam.IPv4), Pools: []ipam.Pool{p}})
+	if want := `pool "p": 0 of 2 addresses free in 192.0.2.254-192.0.3.1, 198.51.100.0/32`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	asked := ipam.Request{Key: key("c", ipam.IPv4), Pools: []ipam.Pool{p}, Addr: netip.MustParseAddr("192.0.2.255")}
+	if c, err := a.Claim(t.Context(), asked); err != nil || c.Addr != asked.Addr {
+		t.Errorf("asked for %s, got %v, %v", asked.Addr, c.Addr, err)
+	}
+	got, err := a.Usage(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[ipam.Family]ipam.Usage{ipam.IPv4: {Capacity: 2, Used: 2}, ipam.IPv6: {Capacity: 2, Free: 2}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	last := pool("last", "255.255.255.255/32")
+	last.Spec.AvoidBuggyIPs = true
+	if _, err := a.Claim(t.Context(), ipam.Request{Key: key("d", ipam.IPv4), Pools: []ipam.Pool{last}}); !errors.As(err, new(*ipam.ExhaustedError)) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRestoreOfADuplicateKeepsTheFirst(t *testing.T) {
 	addr := netip.MustParseAddr("192.0.2.1")
 	a := restored(ipam.Claim{Key: key("a", ipam.IPv4), Addr: addr}, ipam.Claim{Key: key("b", ipam.IPv4), Addr: addr})

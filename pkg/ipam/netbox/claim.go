@@ -284,6 +284,9 @@ func (a *Allocator) claimAsked(ctx context.Context, r ipam.Request, addr netip.A
 	if err != nil {
 		return record{}, err
 	}
+	if info.kind == stockSource {
+		return a.claimStocked(ctx, r, claim, info)
+	}
 	it := a.item(r, claim)
 	got, err := a.client.create(ctx, addr, info.vrf, it)
 	switch {

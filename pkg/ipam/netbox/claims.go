@@ -5,6 +5,7 @@ package netbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -14,17 +15,17 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
-// claimQueues hold the claims that wait for an address, by prefix. NetBox
+// claimQueues hold the claims that wait for an address, by source. NetBox
 // allocates behind one lock, so a list of claims costs little more than one.
 type claimQueues struct {
 	allocator *Allocator
 
 	mu       sync.Mutex
-	byPrefix map[int64]*batcher[*waitingClaim]
+	bySource map[sourceKey]*batcher[*waitingClaim]
 }
 
 func newClaimQueues(a *Allocator) *claimQueues {
-	return &claimQueues{allocator: a, byPrefix: map[int64]*batcher[*waitingClaim]{}}
+	return &claimQueues{allocator: a, bySource: map[sourceKey]*batcher[*waitingClaim]{}}
 }
 
 // waitingClaim is a claim in a queue.
@@ -40,64 +41,72 @@ type claimResult struct {
 	err error
 }
 
-// claim takes the next free address of a prefix. Errors: errFull, errKeyTaken,
-// or one for the user.
-func (q *claimQueues) claim(ctx context.Context, p prefixInfo, it item) (record, error) {
+// claim takes the next free address of a source. Errors: errFull, errKeyTaken,
+// *sourceError, or one for the user.
+func (q *claimQueues) claim(ctx context.Context, src source, it item) (record, error) {
 	w := &waitingClaim{item: it, done: make(chan claimResult, 1)}
-	q.queue(p).add(w)
+	q.queue(src).add(w)
 	select {
 	case res := <-w.done:
 		return res.rec, res.err
 	case <-ctx.Done():
 		q.allocator.claims.doubt(it.key.String())
 		w.left.Store(true)
-		return record{}, &ipam.UnavailableError{Doing: "claiming an address in " + p.String(), Err: ctx.Err()}
+		return record{}, &ipam.UnavailableError{Doing: "claiming an address in " + src.String(), Err: ctx.Err()}
 	}
 }
 
-func (q *claimQueues) queue(p prefixInfo) *batcher[*waitingClaim] {
+func (q *claimQueues) queue(src source) *batcher[*waitingClaim] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	b := q.byPrefix[p.id]
+	b := q.bySource[src.key()]
 	if b == nil {
 		b = newBatcher(func(part []*waitingClaim) {
 			part = slices.DeleteFunc(part, func(w *waitingClaim) bool { return w.left.Load() })
 			if len(part) > 0 {
 				// Requests have deadlines of their own, and a batch must not
 				// end with the context of one of its claims.
-				q.allocator.claimBatch(context.Background(), p, part)
+				q.allocator.claimBatch(context.Background(), src, part)
 			}
 		})
-		q.byPrefix[p.id] = b
+		q.bySource[src.key()] = b
 	}
 	return b
 }
 
 // claimBatch claims for all in part and tells each its result. It returns true
-// when the prefix turned out to be full.
-func (a *Allocator) claimBatch(ctx context.Context, p prefixInfo, part []*waitingClaim) (isFull bool) {
+// when the source turned out to be full.
+func (a *Allocator) claimBatch(ctx context.Context, src source, part []*waitingClaim) (isFull bool) {
 	items := make([]item, len(part))
 	for i, w := range part {
 		items[i] = w.item
 	}
-	records, err := a.client.claimNext(ctx, p, items)
+	records, err := a.claimItems(ctx, src, items)
 	switch {
 	case err == nil:
 		a.claimed(ctx, part, records)
-	case status(err) == http.StatusConflict:
-		return a.claimLess(ctx, p, part)
+	case status(err) == http.StatusConflict, errors.Is(err, errTooFew):
+		return a.claimLess(ctx, src, part)
 	case status(err) == http.StatusBadRequest:
-		a.claimRefused(ctx, p, part, err)
+		a.claimRefused(ctx, src, part, err)
 	case status(err) == http.StatusNotFound:
-		a.sources.forget(p.id)
-		finish(part, &ipam.ConfigError{Problem: fmt.Sprintf(
-			"prefix %s is gone from NetBox, or the token may not see it: restore it or correct spec.netbox.prefixes of the pool", p)})
+		a.sources.forget(src)
+		finish(part, &sourceError{ipam.ConfigError{Problem: fmt.Sprintf(
+			"%s %s is gone from NetBox, or the token may not see it: restore it or correct %s of the pool", src.kind, src, src.field)}})
 	case definite(err):
 		finish(part, err)
 	default:
 		a.claimUnclear(ctx, part, err)
 	}
 	return false
+}
+
+// claimItems takes an address for each item, all or none.
+func (a *Allocator) claimItems(ctx context.Context, src source, items []item) ([]record, error) {
+	if src.picky {
+		return a.claimPicked(ctx, src, items)
+	}
+	return a.client.claimNext(ctx, src, items)
 }
 
 // claimed hands out what NetBox created, each record to whom it names.
@@ -131,23 +140,23 @@ func (a *Allocator) claimed(ctx context.Context, part []*waitingClaim, records [
 	}
 }
 
-// claimLess handles a prefix that has fewer free addresses than were asked for.
-func (a *Allocator) claimLess(ctx context.Context, p prefixInfo, part []*waitingClaim) (isFull bool) {
+// claimLess handles a source that has fewer free addresses than were asked for.
+func (a *Allocator) claimLess(ctx context.Context, src source, part []*waitingClaim) (isFull bool) {
 	if len(part) == 1 {
 		finish(part, errFull)
 		return true
 	}
 	half := len(part) / 2
-	if a.claimBatch(ctx, p, part[:half]) {
+	if a.claimBatch(ctx, src, part[:half]) {
 		finish(part[half:], errFull)
 		return true
 	}
-	return a.claimBatch(ctx, p, part[half:])
+	return a.claimBatch(ctx, src, part[half:])
 }
 
 // claimRefused handles an answer 400. NetBox created nothing; it says of a
 // list which items are to blame.
-func (a *Allocator) claimRefused(ctx context.Context, p prefixInfo, part []*waitingClaim, err error) {
+func (a *Allocator) claimRefused(ctx context.Context, src source, part []*waitingClaim, err error) {
 	if len(part) == 1 {
 		if bodySays(err, "must have a unique value") {
 			a.claims.doubt(part[0].item.key.String())
@@ -169,13 +178,13 @@ func (a *Allocator) claimRefused(ctx context.Context, p prefixInfo, part []*wait
 	if len(bad) == 0 {
 		good, bad = nil, part
 	}
-	isFull := len(good) > 0 && a.claimBatch(ctx, p, good)
+	isFull := len(good) > 0 && a.claimBatch(ctx, src, good)
 	for i := range bad {
 		if isFull {
 			finish(bad[i:], errFull)
 			return
 		}
-		isFull = a.claimBatch(ctx, p, bad[i:i+1])
+		isFull = a.claimBatch(ctx, src, bad[i:i+1])
 	}
 }
 

@@ -88,20 +88,6 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-func TestCapacity(t *testing.T) {
-	for text, want := range map[string][2]int64{ // not a pool, a pool
-		"203.0.113.0/24": {254, 256}, "203.0.113.0/30": {2, 4}, "203.0.113.0/31": {2, 2}, "203.0.113.0/32": {1, 1},
-		"2001:db8::/120": {255, 256}, "2001:db8::/127": {2, 2}, "2001:db8::/128": {1, 1}, "2001:db8::/64": {1<<63 - 1, 1<<63 - 1},
-	} {
-		p := prefixInfo{prefix: netip.MustParsePrefix(text)}
-		got := [2]int64{p.capacity(), 0}
-		p.isPool = true
-		if got[1] = p.capacity(); got != want {
-			t.Errorf("%s: got %v, want %v", text, got, want)
-		}
-	}
-}
-
 // TestRecordsOfOtherServers: what NetBox adds or leaves out is no error.
 func TestRecordsOfOtherServers(t *testing.T) {
 	tests := map[string]struct {

@@ -141,30 +141,6 @@ func (c *Client) address(ctx context.Context, id int64) (record, string, error) 
 	return out, x.etag, err
 }
 
-// claimNext takes the next free addresses of a prefix, one for each item, all
-// or none. items is never empty: NetBox before 4.7 walks the whole prefix then.
-func (c *Client) claimNext(ctx context.Context, prefix prefixInfo, items []item) ([]record, error) {
-	n, err := id32(prefix.id)
-	if err != nil {
-		return nil, err
-	}
-	bodies := make([]map[string]any, len(items))
-	for i, it := range items {
-		bodies[i] = it.body()
-	}
-	body, err := json.Marshal(bodies)
-	if err != nil {
-		return nil, fmt.Errorf("writing a claim: %w", err)
-	}
-	var out []record
-	x := &exchange{doing: "claiming an address in " + prefix.String(), body: body}
-	err = c.do(ctx, x, &out, func(ctx context.Context) error {
-		_, _, err := c.api.IpamAPI.IpamPrefixesAvailableIpsCreate(ctx, n).IPAddressRequest([]gonetbox.IPAddressRequest{}).Execute()
-		return err
-	})
-	return out, err
-}
-
 // create records one given address.
 func (c *Client) create(ctx context.Context, addr netip.Addr, vrf int64, it item) (record, error) {
 	fields := it.body()
@@ -237,62 +213,6 @@ func (c *Client) deleteAll(ctx context.Context, ids []int64) error {
 	})
 }
 
-// countAddresses counts the records within a prefix, by anybody.
-func (c *Client) countAddresses(ctx context.Context, p prefixInfo) (int64, error) {
-	var out page[objectID]
-	x := &exchange{
-		doing: "counting the addresses in " + p.String(),
-		query: url.Values{"parent": {p.prefix.String()}, "vrf_id": {vrfParam(p.vrf)}, "limit": {"1"}, "fields": {"id"}},
-	}
-	err := c.do(ctx, x, &out, func(ctx context.Context) error {
-		_, _, err := c.api.IpamAPI.IpamIpAddressesList(ctx).Execute()
-		return err
-	})
-	return out.Count, err
-}
-
-// prefixObject is a prefix as NetBox has it.
-type prefixObject struct {
-	ID     int64     `json:"id"`
-	Prefix string    `json:"prefix"`
-	VRF    *objectID `json:"vrf"`
-	Status choice    `json:"status"`
-	IsPool bool      `json:"is_pool"`
-}
-
-// prefixes returns the objects of one prefix in one VRF.
-func (c *Client) prefixes(ctx context.Context, p netip.Prefix, vrf int64) ([]prefixObject, error) {
-	var out page[prefixObject]
-	x := &exchange{
-		doing: fmt.Sprintf("looking up prefix %s in NetBox", p),
-		query: url.Values{"prefix": {p.String()}, "vrf_id": {vrfParam(vrf)}, "limit": {"50"}},
-	}
-	err := c.do(ctx, x, &out, func(ctx context.Context) error {
-		_, _, err := c.api.IpamAPI.IpamPrefixesList(ctx).Execute()
-		return err
-	})
-	return slices.DeleteFunc(out.Results, func(o prefixObject) bool {
-		return o.Prefix != p.String() || (o.VRF == nil) != (vrf == 0) || o.VRF != nil && o.VRF.ID != vrf
-	}), err
-}
-
-// namedObject is an object with a name.
-type namedObject struct {
-	ID   int64  `json:"id"`
-	Name string `json:"name"`
-}
-
-// vrfs returns the VRFs of this name.
-func (c *Client) vrfs(ctx context.Context, name string) ([]namedObject, error) {
-	var out page[namedObject]
-	x := &exchange{doing: fmt.Sprintf("looking up VRF %q in NetBox", name), query: url.Values{"name": {name}, "limit": {"50"}}}
-	err := c.do(ctx, x, &out, func(ctx context.Context) error {
-		_, _, err := c.api.IpamAPI.IpamVrfsList(ctx).Execute()
-		return err
-	})
-	return slices.DeleteFunc(out.Results, func(o namedObject) bool { return o.Name != name }), err
-}
-
 // version returns NetBox's version, for example "4.7.3".
 func (c *Client) version(ctx context.Context) (string, error) {
 	var out struct {
@@ -304,30 +224,6 @@ func (c *Client) version(ctx context.Context) (string, error) {
 		return err
 	})
 	return out.Version, err
-}
-
-// customField is the definition of a custom field.
-type customField struct {
-	Name        string   `json:"name"`
-	ObjectTypes []string `json:"object_types"`
-	Type        choice   `json:"type"`
-	Unique      bool     `json:"unique"`
-	FilterLogic choice   `json:"filter_logic"`
-}
-
-// customFields returns the definitions of these fields, by name.
-func (c *Client) customFields(ctx context.Context, names []string) (map[string]customField, error) {
-	var out page[customField]
-	x := &exchange{doing: "reading the custom fields in NetBox", query: url.Values{"name": names, "limit": {"100"}}}
-	err := c.do(ctx, x, &out, func(ctx context.Context) error {
-		_, _, err := c.api.ExtrasAPI.ExtrasCustomFieldsList(ctx).Execute()
-		return err
-	})
-	found := map[string]customField{}
-	for _, f := range out.Results {
-		found[f.Name] = f
-	}
-	return found, err
 }
 
 // vrfParam is a VRF in a filter.

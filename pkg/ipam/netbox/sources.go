@@ -8,108 +8,230 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
+
+	"go4.org/netipx"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
-// claimAny takes the next free address of the first prefix that has one.
+// claimAny takes the next free address of the first source that has one. A
+// source that does not work is passed over while another one serves.
 func (a *Allocator) claimAny(ctx context.Context, r ipam.Request) (record, error) {
 	exhausted := &ipam.ExhaustedError{Family: r.Key.Family}
+	var wrong *sourceError
 	for _, p := range r.Pools {
-		prefixes, err := a.prefixesOf(ctx, p, r.Key.Family)
-		if err != nil {
-			return record{}, err
-		}
-		for _, info := range prefixes {
-			got, err := a.waiting.claim(ctx, info, a.item(r, r.Key.String()))
-			if !errors.Is(err, errFull) {
-				return got, err
+		got, err := a.claimIn(ctx, r, p)
+		var full *fullError
+		var here *sourceError
+		switch {
+		case errors.As(err, &full):
+			exhausted.Pools = append(exhausted.Pools, full.sentence)
+		case errors.As(err, &here):
+			if wrong == nil {
+				wrong = here
 			}
+		default:
+			return got, err
 		}
-		exhausted.Pools = append(exhausted.Pools, fullSentence(p.Name, prefixes))
 	}
-	return record{}, exhausted
+	if wrong == nil {
+		return record{}, exhausted
+	}
+	if len(exhausted.Pools) > 0 {
+		return record{}, &ipam.ConfigError{Problem: wrong.Error() + "; " + exhausted.Error()}
+	}
+	return record{}, wrong
 }
 
-// prefixesOf resolves the prefixes of a pool that are of a family.
-func (a *Allocator) prefixesOf(ctx context.Context, p ipam.Pool, f ipam.Family) ([]prefixInfo, error) {
-	var out []prefixInfo
+// fullError says that a pool has no free address of a family.
+type fullError struct{ sentence string }
+
+func (e *fullError) Error() string { return e.sentence }
+
+// claimIn takes the next free address of a pool. Errors: *fullError,
+// *sourceError when the pool has no address that can be reached and something
+// must be set right, or what Claim returns.
+func (a *Allocator) claimIn(ctx context.Context, r ipam.Request, p ipam.Pool) (record, error) {
+	if p.NetBox() && p.Spec.NetBox.Reserved != nil {
+		return a.claimReserved(ctx, r, p)
+	}
+	sources, err := a.sourcesOf(ctx, p, foundTTL)
+	var wrong *sourceError
+	if err != nil && !errors.As(err, &wrong) {
+		return record{}, err
+	}
+	sources = ofFamily(sources, r.Key.Family)
+	for _, src := range sources {
+		got, err := a.waiting.claim(ctx, src, a.item(r, r.Key.String()))
+		var gone *sourceError
+		switch {
+		case errors.As(err, &gone):
+			wrong = gone
+		case !errors.Is(err, errFull):
+			return got, err
+		}
+	}
+	if wrong != nil {
+		return record{}, wrong
+	}
+	return record{}, &fullError{fullSentence(p, sources)}
+}
+
+// fullSentence says how full a pool is, naming its first few sources.
+func fullSentence(p ipam.Pool, sources []source) string {
+	const shown = 4
+	if len(sources) == 0 {
+		return fmt.Sprintf("pool %q: has no addresses of this IP family", p.Name)
+	}
+	where := make([]string, 0, shown+1)
+	for _, s := range sources[:min(len(sources), shown)] {
+		where = append(where, s.String())
+	}
+	if more := len(sources) - shown; more > 0 {
+		where = append(where, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Sprintf("pool %q: 0 of %d addresses free in %s", p.Name,
+		ipam.Count(usableRanges(sources), sources[0].family(), p.Spec.AvoidBuggyIPs), strings.Join(where, ", "))
+}
+
+// sourcesOf returns the sources of a pool in the order in which they are tried:
+// prefixes, ranges, and what the selector has found since maxAge. With a
+// *sourceError it also returns those that work.
+func (a *Allocator) sourcesOf(ctx context.Context, p ipam.Pool, maxAge time.Duration) ([]source, error) {
 	if !p.NetBox() {
-		return nil, &ipam.ConfigError{Problem: fmt.Sprintf("pool %q lists its addresses itself: NetBox keeps no claims of it", p.Name)}
+		return nil, wrongSource(p.Name, "lists its addresses itself: NetBox keeps no claims of it")
 	}
-	ranges, err := p.Ranges()
-	if err != nil {
-		return nil, err
+	var out []source
+	var first *sourceError
+	add := func(err error, found ...source) error {
+		var wrong *sourceError
+		switch {
+		case errors.As(err, &wrong):
+			if first == nil {
+				first = wrong
+			}
+		case err != nil:
+			return err
+		}
+		for _, src := range found {
+			if !slices.ContainsFunc(out, func(s source) bool { return s.key() == src.key() }) {
+				out = append(out, src)
+			}
+		}
+		return nil
 	}
-	for i, rg := range ranges {
-		if ipam.FamilyOf(rg.From()) != f {
+	places, fields := placesOf(p)
+	for i, place := range places {
+		src, err := a.sources.find(ctx, p, place, fields[i])
+		if err != nil {
+			if err := add(err); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		info, err := a.sources.find(ctx, p, i)
-		if err != nil {
+		if err := add(nil, src); err != nil {
 			return nil, err
 		}
-		out = append(out, info)
+	}
+	if p.Spec.NetBox.Selector != nil {
+		found, err := a.sources.found(ctx, p, maxAge)
+		if err := add(err, found...); err != nil {
+			return nil, err
+		}
+	}
+	if x, y, shared := sharedAcrossVRFs(out); shared {
+		return nil, wrongSource(p.Name, "%s (%s) and %s (%s) have addresses in common, and one address must not be assigned twice: take one of them off",
+			x, x.field, y, y.field)
+	}
+	if first != nil {
+		return out, first
 	}
 	return out, nil
 }
 
-func fullSentence(pool string, prefixes []prefixInfo) string {
-	var total int64
-	where := make([]string, len(prefixes))
-	for i, p := range prefixes {
-		total = addUp(total, p.capacity())
-		where[i] = p.String()
-	}
-	return fmt.Sprintf("pool %q: 0 of %d addresses free in %s", pool, total, strings.Join(where, ", "))
-}
-
-// prefixWith finds the prefix that holds an address.
-func (a *Allocator) prefixWith(ctx context.Context, addr netip.Addr, pools []ipam.Pool) (prefixInfo, error) {
+// prefixWith finds the source that holds an address.
+func (a *Allocator) prefixWith(ctx context.Context, addr netip.Addr, pools []ipam.Pool) (source, error) {
+	addr = addr.Unmap()
 	names := make([]string, len(pools))
+	var wrong *sourceError
 	for n, p := range pools {
 		names[n] = p.Name
-		ranges, err := p.Ranges()
-		if err != nil {
-			return prefixInfo{}, err
+		if !p.NetBox() {
+			continue
 		}
-		for i, rg := range ranges {
-			if p.NetBox() && rg.Contains(addr) {
-				return a.sources.find(ctx, p, i)
-			}
+		src, ok, err := a.sourceWith(ctx, addr, p)
+		if ok {
+			return src, nil
+		}
+		if err != nil && !errors.As(err, &wrong) {
+			return source{}, err
 		}
 	}
-	return prefixInfo{}, &ipam.NotInPoolsError{Addr: addr, Pools: names}
+	if wrong != nil {
+		return source{}, wrong
+	}
+	return source{}, &ipam.NotInPoolsError{Addr: addr, Pools: names}
 }
 
-// Resolve implements ipam.Allocator.
-func (a *Allocator) Resolve(_ context.Context, p ipam.Pool) (ipam.Pool, error) { return p, nil }
-
-// Usage implements ipam.Allocator. It costs one request per prefix.
-func (a *Allocator) Usage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
-	out := map[ipam.Family]ipam.Usage{}
-	for i := range p.Spec.NetBox.Prefixes {
-		info, err := a.sources.find(ctx, p, i)
-		if err != nil {
-			return nil, err
-		}
-		used, err := a.client.countAddresses(ctx, info)
-		if err != nil {
-			return nil, err
-		}
-		u := out[ipam.FamilyOf(info.prefix.Addr())]
-		free := max(info.capacity()-used, 0)
-		u = ipam.Usage{Capacity: addUp(u.Capacity, info.capacity()), Used: addUp(u.Used, used), Free: addUp(u.Free, free)}
-		out[ipam.FamilyOf(info.prefix.Addr())] = u
+// sourceWith finds the source of a pool that holds an address, and asks about
+// no other one.
+func (a *Allocator) sourceWith(ctx context.Context, addr netip.Addr, p ipam.Pool) (source, bool, error) {
+	if p.Spec.NetBox.Reserved != nil {
+		return a.reservedAt(ctx, addr, p)
 	}
-	return out, nil
+	places, fields := placesOf(p)
+	for i, place := range places {
+		r, err := ipam.ParseRange(place.text)
+		if err != nil {
+			return source{}, false, wrongSource(p.Name, "%s: %v", fields[i], err)
+		}
+		if r.Contains(addr) {
+			src, err := a.sources.find(ctx, p, place, fields[i])
+			return src, err == nil, err
+		}
+	}
+	if p.Spec.NetBox.Selector == nil {
+		return source{}, false, nil
+	}
+	found, err := a.sources.found(ctx, p, foundTTL)
+	if err != nil {
+		return source{}, false, err
+	}
+	i := slices.IndexFunc(found, func(s source) bool { return s.all.Contains(addr) })
+	if i < 0 {
+		return source{}, false, nil
+	}
+	return found[i], true, nil
 }
 
-// addUp adds counts and stays at 2^63-1.
-func addUp(a, b int64) int64 {
-	if sum := a + b; sum >= 0 {
-		return sum
+// Resolve implements ipam.Allocator. An error is also the pool's Problem.
+func (a *Allocator) Resolve(ctx context.Context, p ipam.Pool) (ipam.Pool, error) {
+	if !p.Dynamic() {
+		return p, nil
 	}
-	return 1<<63 - 1
+	var found []source
+	var err error
+	if p.Spec.NetBox.Reserved != nil {
+		found, err = a.sources.reserved(ctx, p, foundTTL)
+	} else {
+		found, err = a.sources.found(ctx, p, foundTTL)
+	}
+	p.Found, p.Problem = merged(found), err
+	return p, err
+}
+
+// merged returns the addresses of sources, adjacent ones in one range.
+func merged(sources []source) []netipx.IPRange {
+	var b netipx.IPSetBuilder
+	for _, s := range sources {
+		b.AddRange(s.all)
+	}
+	set, err := b.IPSet()
+	if err != nil {
+		return nil
+	}
+	return set.Ranges()
 }
