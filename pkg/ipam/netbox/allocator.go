@@ -111,15 +111,15 @@ func (a *Allocator) distrust() {
 }
 
 // refresh lists all records of this cluster and fills the cache.
-func (a *Allocator) refresh(ctx context.Context) (map[string]holding, error) {
+func (a *Allocator) refresh(ctx context.Context) ([]record, error) {
 	done := a.claims.listing()
 	records, err := a.client.addressesByCluster(ctx, a.cluster)
 	if err != nil {
 		done(nil, false)
 		return nil, err
 	}
-	done(holdings(slices.DeleteFunc(records, func(r record) bool { return r.claim == "" })), true)
-	return a.claims.all(), nil
+	done(holdings(slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.claim == "" })), true)
+	return records, nil
 }
 
 // lookup asks NetBox for the records of a key.
@@ -217,14 +217,28 @@ func (a *Allocator) ours(r record) bool {
 // List implements ipam.Allocator. It reads NetBox and refreshes what this
 // process knows.
 func (a *Allocator) List(ctx context.Context) ([]ipam.Claim, error) {
+	_, err := a.reread(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return a.known(), nil
+}
+
+// reread asks NetBox for all records of this cluster.
+func (a *Allocator) reread(ctx context.Context) ([]record, error) {
 	if err := a.ready(ctx); err != nil {
 		return nil, err
 	}
-	known, err := a.refresh(ctx)
+	records, err := a.refresh(ctx)
 	if err != nil {
 		a.recheckAfter(err)
-		return nil, err
 	}
+	return records, err
+}
+
+// known returns all claims of the cache.
+func (a *Allocator) known() []ipam.Claim {
+	known := a.claims.all()
 	out := make([]ipam.Claim, 0, len(known))
 	for text, h := range known {
 		key, err := ipam.ParseKey(text)
@@ -233,7 +247,7 @@ func (a *Allocator) List(ctx context.Context) ([]ipam.Claim, error) {
 		}
 	}
 	slices.SortFunc(out, func(x, y ipam.Claim) int { return strings.Compare(x.Key.String(), y.Key.String()) })
-	return out, nil
+	return out
 }
 
 func claimOf(key ipam.Key, r record, pools []ipam.Pool) ipam.Claim {

@@ -4,13 +4,158 @@
 package netbox
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
-// Audit implements ipam.Allocator.
-func (a *Allocator) Audit(ctx context.Context, _ []ipam.Pool) (ipam.Report, error) {
-	claims, err := a.List(ctx)
-	return ipam.Report{Claims: claims}, err
+// Audit implements ipam.Allocator. It costs three lists: the records of this
+// cluster, those with a claim of it, and those in the pools.
+func (a *Allocator) Audit(ctx context.Context, pools []ipam.Pool) (ipam.Report, error) {
+	ours, err := a.reread(ctx)
+	if err != nil {
+		return ipam.Report{}, err
+	}
+	claims := a.known()
+	named, err := a.client.addressesByClaimOf(ctx, a.cluster)
+	if err != nil {
+		return ipam.Report{}, err
+	}
+	var inPools []record
+	if prefixes := prefixesIn(pools); len(prefixes) > 0 {
+		if inPools, err = a.client.addressesIn(ctx, prefixes); err != nil {
+			return ipam.Report{}, err
+		}
+	}
+	return ipam.Report{Claims: claims, Findings: findings(a.cluster, a.clusterUID, merged(ours, named), inPools)}, nil
+}
+
+// prefixesIn returns the prefixes that the addresses of pools make up. Those
+// of a pool with a mistake are left out: its status tells of it.
+func prefixesIn(pools []ipam.Pool) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range pools {
+		ranges, err := p.Ranges()
+		if err != nil {
+			continue
+		}
+		for _, r := range ranges {
+			out = append(out, r.Prefixes()...)
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out)
+}
+
+// merged unites records of several lists.
+func merged(lists ...[]record) []record {
+	byID := map[int64]record{}
+	for _, list := range lists {
+		for _, r := range list {
+			byID[r.id] = r
+		}
+	}
+	out := make([]record, 0, len(byID))
+	for _, r := range byID {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b record) int { return cmp.Compare(a.id, b.id) })
+	return out
+}
+
+// findings tells what is wrong with the records that name a cluster; others are
+// the records in its pools, whoever they belong to.
+func findings(cluster, uid string, named, others []record) []ipam.Finding {
+	var out []ipam.Finding
+	byClaim := map[string][]record{}
+	for _, r := range named {
+		if r.claim != "" {
+			byClaim[r.claim] = append(byClaim[r.claim], r)
+		}
+		if f, ok := inspect(cluster, uid, r); ok {
+			out = append(out, f)
+		}
+	}
+	for _, same := range byClaim {
+		if len(same) > 1 {
+			out = append(out, finding(ipam.DuplicateClaim, same[0], "claim %s stands on %s: clear %s on all but the one in use",
+				same[0].claim, places(same), setup.FieldClaim))
+		}
+	}
+	out = append(out, duplicates(named, others)...)
+	slices.SortFunc(out, func(x, y ipam.Finding) int {
+		return cmp.Or(x.Addr.Compare(y.Addr), cmp.Compare(x.Kind, y.Kind))
+	})
+	return out
+}
+
+// inspect tells what is wrong with one record by itself.
+func inspect(cluster, uid string, r record) (ipam.Finding, bool) {
+	key, err := ipam.ParseKey(strings.TrimSuffix(r.claim, nextSuffix))
+	mentions := err == nil && key.Cluster == cluster
+	switch {
+	case r.cluster != cluster && r.cluster != "" && mentions:
+		return finding(ipam.ForeignOwner, r, "address %s (NetBox address %d) has claim %s but belongs to cluster %s: set %s to %s, or clear the claim",
+			r.addr, r.id, r.claim, r.cluster, setup.FieldCluster, cluster), true
+	case r.cluster != cluster:
+		return ipam.Finding{}, false // by hand, for a Service that may come
+	case r.clusterUID != "" && uid != "" && r.clusterUID != uid:
+		return finding(ipam.SameClusterName, r, "address %s (NetBox address %d) was taken by another cluster that is also named %s: give one of the two another clusterName",
+			r.addr, r.id, cluster), true
+	case r.claim == "" && r.serviceUID == "":
+		return finding(ipam.BadClaim, r, "address %s (NetBox address %d) names cluster %s but no Service: set %s or clear %s",
+			r.addr, r.id, cluster, setup.FieldClaim, setup.FieldCluster), true
+	case r.claim == "":
+		return finding(ipam.BadClaim, r, "address %s (NetBox address %d) has lost its claim: set %s again, or delete the record if no Service has the address",
+			r.addr, r.id, setup.FieldClaim), true
+	case !mentions:
+		return finding(ipam.BadClaim, r, "address %s (NetBox address %d) has claim %q: write %s/<namespace>/<service>/<ipv4|ipv6>", r.addr, r.id, r.claim, cluster), true
+	case ipam.FamilyOf(r.addr) != key.Family:
+		return finding(ipam.BadClaim, r, "address %s (NetBox address %d) has claim %s, which is for the other IP family: correct %s", r.addr, r.id, r.claim, setup.FieldClaim), true
+	}
+	return ipam.Finding{}, false
+}
+
+// duplicates finds addresses with several records, one of which is a claim.
+func duplicates(named, others []record) []ipam.Finding {
+	type place struct {
+		addr netip.Addr
+		vrf  int64
+	}
+	at := map[place][]record{}
+	for _, r := range merged(named, others) {
+		at[place{r.addr, r.vrf}] = append(at[place{r.addr, r.vrf}], r)
+	}
+	var out []ipam.Finding
+	for _, r := range named {
+		same := at[place{r.addr, r.vrf}]
+		if len(same) > 1 && r.claim != "" {
+			delete(at, place{r.addr, r.vrf})
+			out = append(out, finding(ipam.DuplicateAddress, r, "NetBox has address %s several times (%s): delete all but the one of claim %s", r.addr, places(same), r.claim))
+		}
+	}
+	return out
+}
+
+// places names records.
+func places(records []record) string {
+	out := make([]string, len(records))
+	for i, r := range records {
+		out[i] = fmt.Sprintf("NetBox address %d (%s)", r.id, r.addr)
+	}
+	return strings.Join(out, " and ")
+}
+
+func finding(kind ipam.FindingKind, r record, format string, args ...any) ipam.Finding {
+	f := ipam.Finding{Kind: kind, Addr: r.addr, Text: fmt.Sprintf(format, args...)}
+	if key, err := ipam.ParseKey(strings.TrimSuffix(r.claim, nextSuffix)); err == nil {
+		f.Key = key
+	}
+	return f
 }

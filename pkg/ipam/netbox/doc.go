@@ -16,12 +16,25 @@
 //
 //	A: key                 before
 //	A: key     B: key#next the new address is recorded with its owner
-//	           B: key#next the old one is deleted
+//	A: key     B: key#next the Service's status names B
+//	           B: key#next the old one is let go
 //	           B: key      the new one takes over the key
 //
-// Every lookup asks for both keys. A claim that finds A and B goes on where the
-// asked-for address is B, and deletes B where it is not (the user has changed
-// their mind); one that finds B alone gives it the key. A release deletes both.
+// Every lookup asks for both keys. While the status names A, both stay: an
+// address in use always has a record. A claim that finds A and B goes on where
+// the status names B, and lets go of B where it is no longer asked for; one that
+// finds B alone gives it the key. A release lets go of both.
+//
+// # What engineers write
+//
+// A record whose claim field names a Service is what that Service gets. A
+// Service that has another address keeps it: then the engineer's record holds
+// the key as a wish (its k8s_service_uid is empty), the address in use holds
+// "<key>#next", and the claim is an *ipam.MovedError until the user asks for
+// one of the two, or the wish is cleared.
+//
+// What becomes of a record that is let go is written in it, in the field
+// k8s_lb_release: only what was created here is deleted.
 //
 // # Requests
 //

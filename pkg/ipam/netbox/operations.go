@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	gonetbox "github.com/netbox-community/go-netbox/v4"
 
@@ -68,17 +69,52 @@ func (c *Client) addressesByClaim(ctx context.Context, claims []string) ([]recor
 // addressesByCluster returns all records of a cluster by ascending id.
 func (c *Client) addressesByCluster(ctx context.Context, cluster string) ([]record, error) {
 	doing := fmt.Sprintf("listing the addresses of cluster %s in NetBox", cluster)
+	return c.allAddresses(ctx, doing, url.Values{"cf_" + setup.FieldCluster: {cluster}}, func(r record) error {
+		if r.cluster != cluster {
+			return filterIgnored(doing, setup.FieldCluster)
+		}
+		return nil
+	})
+}
+
+// addressesByClaimOf returns all records with a claim of a cluster, whatever
+// cluster their other field names, by ascending id.
+func (c *Client) addressesByClaimOf(ctx context.Context, cluster string) ([]record, error) {
+	doing := fmt.Sprintf("listing the claims of cluster %s in NetBox", cluster)
+	prefix := cluster + "/"
+	return c.allAddresses(ctx, doing, url.Values{"cf_" + setup.FieldClaim + "__isw": {prefix}}, func(r record) error {
+		if len(r.claim) < len(prefix) || !strings.EqualFold(r.claim[:len(prefix)], prefix) {
+			return filterIgnored(doing, setup.FieldClaim)
+		}
+		return nil
+	})
+}
+
+// addressesIn returns all records within some prefixes, in any VRF, by
+// ascending id.
+func (c *Client) addressesIn(ctx context.Context, prefixes []netip.Prefix) ([]record, error) {
+	query := url.Values{}
+	for _, p := range prefixes {
+		query.Add("parent", p.String())
+	}
+	return c.allAddresses(ctx, "listing the addresses of pools in NetBox", query, func(record) error { return nil })
+}
+
+// allAddresses returns all records that a query finds, by ascending id. check
+// tells of a record that the query should not have found.
+func (c *Client) allAddresses(ctx context.Context, doing string, query url.Values, check func(record) error) ([]record, error) {
 	var all []record
+	query.Set("limit", strconv.Itoa(pageSize))
 	// Pages by id rather than by offset: what is deleted meanwhile moves no page.
 	for after := int64(0); ; {
-		out, err := c.addresses(ctx, doing, url.Values{
-			"cf_" + setup.FieldCluster: {cluster}, "limit": {strconv.Itoa(pageSize)}, "id__gte": {strconv.FormatInt(after+1, 10)}})
+		query.Set("id__gte", strconv.FormatInt(after+1, 10))
+		out, err := c.addresses(ctx, doing, query)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range out.Results {
-			if r.cluster != cluster {
-				return nil, filterIgnored(doing, setup.FieldCluster)
+			if err := check(r); err != nil {
+				return nil, err
 			}
 			if r.id <= after {
 				return nil, &ipam.UnavailableError{Doing: doing, Err: fmt.Errorf("NetBox does not page by id: %d comes after %d", r.id, after)}

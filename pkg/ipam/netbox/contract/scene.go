@@ -74,11 +74,15 @@ func (s *scene) allocator(t *testing.T) *netbox.Allocator { return s.allocatorOf
 
 func (s *scene) allocatorOf(t *testing.T, uid string) *netbox.Allocator {
 	t.Helper()
-	c, err := netbox.NewClient(netbox.Options{URL: s.target.URL, TokenFile: s.target.TokenFile, Timeout: 30 * time.Second})
+	c, err := s.client()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return netbox.NewAllocator(c, s.target.Cluster, uid, netbox.Record{})
+}
+
+func (s *scene) client() (*netbox.Client, error) {
+	return netbox.NewClient(netbox.Options{URL: s.target.URL, TokenFile: s.target.TokenFile, Timeout: 30 * time.Second})
 }
 
 func (s *scene) request(service string, pools ...ipam.Pool) ipam.Request {
@@ -97,12 +101,22 @@ type address struct {
 	ID          int64  `json:"id"`
 	Address     string `json:"address"`
 	Description string `json:"description"`
+	DNSName     string `json:"dns_name"`
+	Tenant      slug   `json:"tenant"`
+	Tags        []slug `json:"tags"`
 	Status      struct {
 		Value string `json:"value"`
 	} `json:"status"`
 	Role   any            `json:"role"`
 	Fields map[string]any `json:"custom_fields"`
 }
+
+// slug is a nested object of which only the slug counts.
+type slug struct {
+	Slug string `json:"slug"`
+}
+
+func objectPath(id int64) string { return fmt.Sprintf("ipam/ip-addresses/%d/", id) }
 
 // addresses returns all addresses of this run's VRF, by id.
 func (s *scene) addresses(t *testing.T) []address {
@@ -168,7 +182,7 @@ func (s *scene) remove(t *testing.T, o object) {
 
 func (s *scene) change(t *testing.T, id int64, fields map[string]any) {
 	t.Helper()
-	s.admin(t, http.MethodPatch, fmt.Sprintf("ipam/ip-addresses/%d/", id), map[string]any{"custom_fields": fields}, nil)
+	s.admin(t, http.MethodPatch, objectPath(id), map[string]any{"custom_fields": fields}, nil)
 }
 
 func (s *scene) admin(t *testing.T, method, path string, in, out any) {
