@@ -33,7 +33,7 @@ func (a *Allocator) Audit(ctx context.Context, pools []ipam.Pool) (ipam.Report, 
 			return ipam.Report{}, err
 		}
 	}
-	return ipam.Report{Claims: claims, Findings: findings(a.cluster, a.clusterUID, merged(ours, named), inPools)}, nil
+	return ipam.Report{Claims: claims, Findings: findings(a.cluster, a.clusterUID, distinct(ours, named), inPools)}, nil
 }
 
 // prefixesIn returns the prefixes that the addresses of pools make up. Those
@@ -53,8 +53,8 @@ func prefixesIn(pools []ipam.Pool) []netip.Prefix {
 	return slices.Compact(out)
 }
 
-// merged unites records of several lists.
-func merged(lists ...[]record) []record {
+// distinct unites records of several lists.
+func distinct(lists ...[]record) []record {
 	byID := map[int64]record{}
 	for _, list := range lists {
 		for _, r := range list {
@@ -84,7 +84,7 @@ func findings(cluster, uid string, named, others []record) []ipam.Finding {
 	}
 	for _, same := range byClaim {
 		if len(same) > 1 {
-			out = append(out, finding(ipam.DuplicateClaim, same[0], "claim %s stands on %s: clear %s on all but the one in use",
+			out = append(out, remark(ipam.DuplicateClaim, same[0], "claim %s stands on %s: clear %s on all but the one in use",
 				same[0].claim, places(same), setup.FieldClaim))
 		}
 	}
@@ -101,23 +101,23 @@ func inspect(cluster, uid string, r record) (ipam.Finding, bool) {
 	mentions := err == nil && key.Cluster == cluster
 	switch {
 	case r.cluster != cluster && r.cluster != "" && mentions:
-		return finding(ipam.ForeignOwner, r, "address %s (NetBox address %d) has claim %s but belongs to cluster %s: set %s to %s, or clear the claim",
+		return remark(ipam.ForeignOwner, r, "address %s (NetBox address %d) has claim %s but belongs to cluster %s: set %s to %s, or clear the claim",
 			r.addr, r.id, r.claim, r.cluster, setup.FieldCluster, cluster), true
 	case r.cluster != cluster:
 		return ipam.Finding{}, false // by hand, for a Service that may come
 	case r.clusterUID != "" && uid != "" && r.clusterUID != uid:
-		return finding(ipam.SameClusterName, r, "address %s (NetBox address %d) was taken by another cluster that is also named %s: give one of the two another clusterName",
+		return remark(ipam.SameClusterName, r, "address %s (NetBox address %d) was taken by another cluster that is also named %s: give one of the two another clusterName",
 			r.addr, r.id, cluster), true
 	case r.claim == "" && r.serviceUID == "":
-		return finding(ipam.BadClaim, r, "address %s (NetBox address %d) names cluster %s but no Service: set %s or clear %s",
+		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) names cluster %s but no Service: set %s or clear %s",
 			r.addr, r.id, cluster, setup.FieldClaim, setup.FieldCluster), true
 	case r.claim == "":
-		return finding(ipam.BadClaim, r, "address %s (NetBox address %d) has lost its claim: set %s again, or delete the record if no Service has the address",
+		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) has lost its claim: set %s again, or delete the record if no Service has the address",
 			r.addr, r.id, setup.FieldClaim), true
 	case !mentions:
-		return finding(ipam.BadClaim, r, "address %s (NetBox address %d) has claim %q: write %s/<namespace>/<service>/<ipv4|ipv6>", r.addr, r.id, r.claim, cluster), true
+		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) has claim %q: write %s/<namespace>/<service>/<ipv4|ipv6>", r.addr, r.id, r.claim, cluster), true
 	case ipam.FamilyOf(r.addr) != key.Family:
-		return finding(ipam.BadClaim, r, "address %s (NetBox address %d) has claim %s, which is for the other IP family: correct %s", r.addr, r.id, r.claim, setup.FieldClaim), true
+		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) has claim %s, which is for the other IP family: correct %s", r.addr, r.id, r.claim, setup.FieldClaim), true
 	}
 	return ipam.Finding{}, false
 }
@@ -129,7 +129,7 @@ func duplicates(named, others []record) []ipam.Finding {
 		vrf  int64
 	}
 	at := map[place][]record{}
-	for _, r := range merged(named, others) {
+	for _, r := range distinct(named, others) {
 		at[place{r.addr, r.vrf}] = append(at[place{r.addr, r.vrf}], r)
 	}
 	var out []ipam.Finding
@@ -137,7 +137,7 @@ func duplicates(named, others []record) []ipam.Finding {
 		same := at[place{r.addr, r.vrf}]
 		if len(same) > 1 && r.claim != "" {
 			delete(at, place{r.addr, r.vrf})
-			out = append(out, finding(ipam.DuplicateAddress, r, "NetBox has address %s several times (%s): delete all but the one of claim %s", r.addr, places(same), r.claim))
+			out = append(out, remark(ipam.DuplicateAddress, r, "NetBox has address %s several times (%s): delete all but the one of claim %s", r.addr, places(same), r.claim))
 		}
 	}
 	return out
@@ -152,7 +152,7 @@ func places(records []record) string {
 	return strings.Join(out, " and ")
 }
 
-func finding(kind ipam.FindingKind, r record, format string, args ...any) ipam.Finding {
+func remark(kind ipam.FindingKind, r record, format string, args ...any) ipam.Finding {
 	f := ipam.Finding{Kind: kind, Addr: r.addr, Text: fmt.Sprintf(format, args...)}
 	if key, err := ipam.ParseKey(strings.TrimSuffix(r.claim, nextSuffix)); err == nil {
 		f.Key = key
