@@ -34,7 +34,7 @@ and audit compares NetBox with the Services of the cluster.`,
 		SilenceErrors: true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newNetBoxInitCommand(), newNetBoxCheckCommand())
+	cmd.AddCommand(newNetBoxInitCommand(), newNetBoxCheckCommand(), newNetBoxAuditCommand())
 	return cmd
 }
 

@@ -1,0 +1,134 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+
+	"github.com/bm-ccm/bm-ccm/pkg/cloud"
+)
+
+// The exit codes of netbox audit beside 0.
+const (
+	exitDifferences = 1
+	exitUnknown     = 2
+)
+
+// auditOptions are the flags of netbox audit.
+type auditOptions struct {
+	cloudConfig, kubeconfig string
+	output                  outputFlag
+	// audit compares; cloud.Audit.
+	audit func(context.Context, *cloud.Config, *rest.Config) ([]cloud.Difference, error)
+}
+
+func newNetBoxAuditCommand() *cobra.Command {
+	o := &auditOptions{output: "text", audit: cloud.Audit}
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Compare the addresses in NetBox with the Services of the cluster",
+		Long: `Prints how the addresses that NetBox has for this cluster differ from the Services
+of the cluster, as the controller's own comparison sees it: addresses of Services
+that are gone, Services whose address is not recorded, records that a human must
+set right. It changes nothing.
+
+What is under way, a Service that was just created say, is a difference too: look
+again a little later. The exit code is 0 without differences, 1 with, and 2 if it
+could not be told.`,
+		Example: `  bm-ccm netbox audit --cloud-config cloud.yaml --kubeconfig ~/.kube/config
+  kubectl -n bm-ccm-system exec deploy/bm-ccm -- bm-ccm netbox audit --cloud-config /etc/bm-ccm/config.yaml`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          interruptible(o.run),
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.cloudConfig, "cloud-config", "", "cloud configuration file, as the controller gets it")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; a pod needs none")
+	f.VarP(&o.output, "output", "o", "text or json")
+	return cmd
+}
+
+func (o *auditOptions) run(ctx context.Context, cmd *cobra.Command) error {
+	found, err := o.differences(ctx)
+	if err == nil {
+		err = o.tell(cmd.OutOrStdout(), found)
+	}
+	if err != nil {
+		return exitError{err, exitUnknown}
+	}
+	if len(found) > 0 {
+		return exitError{toldError{fmt.Errorf("%d differences", len(found))}, exitDifferences}
+	}
+	return nil
+}
+
+func (o *auditOptions) differences(ctx context.Context) ([]cloud.Difference, error) {
+	if err := required(map[string]string{"cloud-config": o.cloudConfig}); err != nil {
+		return nil, err
+	}
+	config, err := cloud.LoadConfig(o.cloudConfig)
+	if err != nil {
+		return nil, err
+	}
+	kube, err := kubeConfig(o.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	if kube == nil {
+		return nil, errors.New("the cluster is not known: name it with --kubeconfig")
+	}
+	return o.audit(ctx, config, kube)
+}
+
+// differenceRow is a difference in JSON.
+type differenceRow struct {
+	Kind    cloud.DifferenceKind `json:"kind"`
+	Service string               `json:"service,omitempty"`
+	Address *netip.Addr          `json:"address,omitempty"`
+	Claim   string               `json:"claim,omitempty"`
+	Detail  string               `json:"detail"`
+}
+
+func rowOf(d cloud.Difference) differenceRow {
+	row := differenceRow{Kind: d.Kind, Detail: d.Text}
+	if d.Name != "" {
+		row.Service = d.Namespace + "/" + d.Name
+	}
+	if d.Addr.IsValid() {
+		row.Address = &d.Addr
+	}
+	if d.Key.Service != "" {
+		row.Claim = d.Key.String()
+	}
+	return row
+}
+
+func (o *auditOptions) tell(w io.Writer, found []cloud.Difference) error {
+	rows := make([]differenceRow, len(found))
+	for i, d := range found {
+		rows[i] = rowOf(d)
+	}
+	if o.output == "json" {
+		return writeJSON(w, rows)
+	}
+	if len(found) == 0 {
+		_, err := fmt.Fprintln(w, "NetBox and the Services agree.")
+		return err
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "KIND\tSERVICE\tADDRESS\tDETAIL")
+	for _, d := range found {
+		fmt.Fprintln(table, d)
+	}
+	return table.Flush()
+}
