@@ -40,22 +40,38 @@ func Audit(ctx context.Context, config *Config, kubeconfig *rest.Config) ([]Diff
 		return nil, err
 	}
 	resolved := resolvePools(ctx, books.allocator, pools)
-	list, err := p.client.CoreV1().Services(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	services, err := p.readServices(ctx, defaultClass != "", resolved)
 	if err != nil {
-		return nil, fmt.Errorf("listing Services: %w", err)
+		return nil, err
 	}
-	view := classView{servesDefault: defaultClass != ""}
-	services := make([]*corev1.Service, len(list.Items))
-	for i := range list.Items {
-		services[i] = &list.Items[i]
-		view.project(services[i])
+	restored, err := inlineClaims(p.config.ClusterName, services, resolved)
+	if err != nil {
+		return nil, err
 	}
-	books.inline.Restore(inlineClaims(p.config.ClusterName, services, pools))
+	books.inline.Restore(restored)
 	report, err := books.allocator.Audit(ctx, resolved)
 	if err != nil {
 		return nil, fmt.Errorf("reading the record of claims: %w", err)
 	}
 	return Differences(report, services, defaultClass), nil
+}
+
+// readServices lists the Services as the service controller is shown them.
+func (p *Provider) readServices(ctx context.Context, servesDefault bool, pools []ipam.Pool) ([]*corev1.Service, error) {
+	view, err := newClassView(servesDefault, pools)
+	if err != nil {
+		return nil, err
+	}
+	list, err := p.client.CoreV1().Services(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing Services: %w", err)
+	}
+	services := make([]*corev1.Service, len(list.Items))
+	for i := range list.Items {
+		services[i] = &list.Items[i]
+		view.project(services[i])
+	}
+	return services, nil
 }
 
 // readObjects lists the pools, and finds the default class ("" for none).

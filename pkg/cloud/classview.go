@@ -6,8 +6,11 @@ package cloud
 import (
 	"maps"
 	"slices"
+	"sync"
 
+	"go4.org/netipx"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	servicehelper "k8s.io/cloud-provider/service/helpers"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
@@ -25,11 +28,43 @@ import (
 // this process.
 const stashedClass = "~loadBalancerClass"
 
-// classView projects Services. It is a value: when the default class comes or
-// goes, a new informer with a new view replaces the old one.
+// classView projects Services. When the default class comes or goes, a new
+// informer with a new view replaces the old one.
 type classView struct {
 	// servesDefault makes Services that name no class ours as well.
 	servesDefault bool
+	// kept are the Services without a class that stay ours although there is no
+	// default class any longer; nil for none.
+	kept *keptServices
+}
+
+// keptServices recognises the Services that had their address from a default
+// class which is gone. Nobody else would free it.
+type keptServices struct {
+	// pools holds the addresses of all pools.
+	pools *netipx.IPSet
+
+	mu   sync.Mutex
+	uids map[types.UID]bool
+}
+
+// has tells whether a Service that names no class is one of them: it has our
+// finalizer, which others use as well, and an address of a pool of ours. Once
+// it was, it stays so whatever becomes of its status.
+func (k *keptServices) has(svc *corev1.Service) bool {
+	if k == nil || !servicehelper.HasLBFinalizer(svc) {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.uids[svc.UID] && !slices.ContainsFunc(statusAddrs(svc), k.pools.Contains) {
+		return false
+	}
+	if k.uids == nil {
+		k.uids = map[types.UID]bool{}
+	}
+	k.uids[svc.UID] = true
+	return true
 }
 
 // transform is a cache.TransformFunc. The informer calls it before anybody else
@@ -54,7 +89,7 @@ func (v classView) project(svc *corev1.Service) {
 	if svc.Spec.LoadBalancerClass != nil {
 		class = *svc.Spec.LoadBalancerClass
 	}
-	if !v.owns(svc.Spec.LoadBalancerClass) || released(svc) {
+	if !v.owns(svc) || released(svc) {
 		hide(svc)
 	}
 	svc.Spec.LoadBalancerClass = nil
@@ -64,12 +99,12 @@ func (v classView) project(svc *corev1.Service) {
 	svc.Annotations = annotations
 }
 
-// owns tells whether we serve the Services of this class; nil is no class.
-func (v classView) owns(class *string) bool {
-	if class == nil {
-		return v.servesDefault
+// owns tells whether a Service is ours.
+func (v classView) owns(svc *corev1.Service) bool {
+	if svc.Spec.LoadBalancerClass == nil {
+		return v.servesDefault || v.kept.has(svc)
 	}
-	_, ours := v1alpha1.ClassName(*class)
+	_, ours := v1alpha1.ClassName(*svc.Spec.LoadBalancerClass)
 	return ours
 }
 

@@ -55,6 +55,9 @@ type NetBoxConfig struct {
 	CAFile string `json:"caFile,omitempty"`
 	// Timeout bounds one call; 10s if absent.
 	Timeout metav1.Duration `json:"timeout,omitzero"`
+	// Record is what a new record of an address holds besides its owner. What
+	// is changed in NetBox afterwards stays.
+	Record RecordConfig `json:"record,omitzero"`
 }
 
 // LoadConfig reads and validates the file. Its error names every mistake, each
@@ -133,7 +136,7 @@ func (c *NetBoxConfig) validate(path *field.Path) field.ErrorList {
 	if problem := checkNetBoxURL(c.URL); problem != "" {
 		errs = append(errs, field.Invalid(path.Child("url"), c.URL, problem))
 	}
-	return errs
+	return append(errs, c.Record.validate(path.Child("record"))...)
 }
 
 // checkNetBoxURL returns what is wrong with a NetBox URL, or "".

@@ -120,13 +120,7 @@ func claimant(svc *corev1.Service) string {
 }
 
 // sharingKey is the sharing key of a Service; "" for none or an invalid one.
-func sharingKey(svc *corev1.Service) string {
-	ask, err := ipam.ParseAsk(svc.Annotations, "")
-	if err != nil {
-		return ""
-	}
-	return ask.SharingKey
-}
+func sharingKey(svc *corev1.Service) string { return ipam.SharingKey(svc.Annotations) }
 
 func newComparison(claims []ipam.Claim, services []*corev1.Service, defaultClass string) *comparison {
 	c := &comparison{
@@ -220,15 +214,4 @@ func (c *comparison) familyDifference(svc *corev1.Service, f ipam.Family) Differ
 		d.Key, d.Text = other.Key, fmt.Sprintf("this Service has %s, which is recorded for %s", has, holderKey(other.Key))
 	}
 	return d
-}
-
-// statusAddrs returns the addresses in the status of a Service.
-func statusAddrs(svc *corev1.Service) []netip.Addr {
-	var out []netip.Addr
-	for _, in := range svc.Status.LoadBalancer.Ingress {
-		if a, err := netip.ParseAddr(in.IP); err == nil {
-			out = append(out, a.Unmap())
-		}
-	}
-	return out
 }

@@ -17,6 +17,7 @@ import (
 const (
 	reasonEnsuring = "EnsuringLoadBalancer"
 	reasonEnsured  = "EnsuredLoadBalancer"
+	reasonFailed   = "SyncLoadBalancerFailed"
 )
 
 // outcomes remembers how the last sync of each Service ended, so that the
@@ -27,6 +28,8 @@ type outcomes struct {
 	mu sync.Mutex
 	// texts holds what the last sync of a Service did; "" for nothing.
 	texts map[types.UID]string
+	// retains holds whether a Service asked for its address to be retained.
+	retains map[types.UID]bool
 }
 
 func (o *outcomes) set(uid types.UID, text string) {
@@ -49,6 +52,20 @@ func (o *outcomes) forget(uid types.UID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.texts, uid)
+	delete(o.retains, uid)
+}
+
+// noteRetain remembers whether a Service asks for its address to be retained,
+// and returns true when it has begun to since it was looked at last.
+func (o *outcomes) noteRetain(uid types.UID, retain bool) (news bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before, known := o.retains[uid]
+	if o.retains == nil {
+		o.retains = map[types.UID]bool{}
+	}
+	o.retains[uid] = retain
+	return known && retain && !before
 }
 
 // edit returns the Event to write instead of e, or nil for none.

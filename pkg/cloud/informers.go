@@ -94,6 +94,20 @@ func (i serviceInformer) list() []*corev1.Service {
 	return out
 }
 
+// inNamespace returns the projected Services of a namespace. They are shared: do
+// not change them.
+func (i serviceInformer) inNamespace(namespace string) []*corev1.Service {
+	items, err := i.GetIndexer().ByIndex(cache.NamespaceIndex, namespace)
+	if err != nil {
+		return i.list() // the index exists by construction
+	}
+	out := make([]*corev1.Service, 0, len(items))
+	for _, item := range items {
+		out = append(out, item.(*corev1.Service))
+	}
+	return out
+}
+
 // nodeInformer is the shared informer of Nodes, with a tap.
 type nodeInformer struct {
 	*tap

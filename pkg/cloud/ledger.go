@@ -6,16 +6,19 @@ package cloud
 import (
 	"context"
 	"fmt"
-	"net/netip"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
@@ -31,19 +34,37 @@ const (
 
 // ledger compares the records of claims with the live Services: it frees what
 // belongs to no Service any more (another controller removed the shared
-// finalizer, or the Service changed hands while we were down), and has a status
-// written again that somebody wiped.
+// finalizer, or the Service changed hands while we were down), has a status
+// written again that somebody wiped, and says where the record contradicts
+// itself. That it never sets right by itself.
 type ledger struct {
 	allocator ipam.Allocator
 	client    kubernetes.Interface
+	objects   objectLister
 	services  serviceInformer
+	groups    *groups
+	conflicts *conflicts
+	// tellPools takes what is wrong with the addresses of each pool.
+	tellPools func(map[string][]string)
 	now       func() time.Time
 	// orphanSince tells since when a claim has been without a Service.
 	orphanSince map[ipam.Key]time.Time
+	// logged are the texts of what concerns no Service, so that each is logged once.
+	logged map[string]bool
 }
 
-func newLedger(allocator ipam.Allocator, client kubernetes.Interface, services serviceInformer) *ledger {
-	return &ledger{allocator: allocator, client: client, services: services, now: time.Now, orphanSince: map[ipam.Key]time.Time{}}
+// objectLister is what the ledger needs to know of classes and pools.
+type objectLister interface {
+	poolObjects() []*v1alpha1.AddressPool
+	defaultClass() *v1alpha1.LoadBalancerClass
+}
+
+func newLedger(p *Provider, services serviceInformer, status *statusWriter) *ledger {
+	return &ledger{
+		allocator: p.balancer.allocator, client: p.client, objects: p.objects, services: services,
+		groups: &p.balancer.groups, conflicts: &p.balancer.conflicts, tellPools: status.setConflicts,
+		now: time.Now, orphanSince: map[ipam.Key]time.Time{}, logged: map[string]bool{},
+	}
 }
 
 // run compares now and every ledgerPeriod, until ctx ends.
@@ -62,11 +83,18 @@ func (l *ledger) run(ctx context.Context) {
 	}
 }
 
-// onServiceChange has a status that somebody wiped written again at once.
+// onServiceChange has a Service tried again that upstream sees no reason to:
+// one whose status somebody wiped, and one that shares an address and now has
+// other endpoints.
 func (l *ledger) onServiceChange() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{UpdateFunc: func(old, cur any) {
 		before, after := old.(*corev1.Service), cur.(*corev1.Service)
-		if isServed(before) && isServed(after) && len(after.Status.LoadBalancer.Ingress) < len(before.Status.LoadBalancer.Ingress) {
+		if !isServed(before) || !isServed(after) {
+			return
+		}
+		wiped := len(after.Status.LoadBalancer.Ingress) < len(before.Status.LoadBalancer.Ingress)
+		moved := sharingKey(after) != "" && !maps.Equal(before.Spec.Selector, after.Spec.Selector)
+		if wiped || moved {
 			l.services.replay(serviceKey(after))
 		}
 	}}
@@ -74,42 +102,49 @@ func (l *ledger) onServiceChange() cache.ResourceEventHandler {
 
 // compare does one round.
 func (l *ledger) compare(ctx context.Context) error {
-	claims, err := l.allocator.List(ctx)
+	pools := resolvePools(ctx, l.allocator, l.objects.poolObjects())
+	report, err := l.allocator.Audit(ctx, pools)
 	if err != nil {
-		return fmt.Errorf("listing the claims of this cluster: %w", err)
+		return fmt.Errorf("reading the record of claims: %w", err)
 	}
-	live := map[string]*corev1.Service{}
-	for _, svc := range l.services.list() {
-		if svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
-			live[serviceKey(svc)] = svc
+	l.groups.learn(report.Claims, true)
+	services := l.services.list()
+	defaultClass := ""
+	if c := l.objects.defaultClass(); c != nil {
+		defaultClass = c.Name
+	}
+	differences := Differences(report, services, defaultClass)
+	countDifferences(report, differences)
+	for _, orphan := range l.due(differences) {
+		if err := l.free(ctx, orphan); err != nil {
+			klog.FromContext(ctx).Error(err, "Cannot free an orphaned claim, trying again later", "claim", orphan.Key)
 		}
 	}
-	for _, key := range l.orphans(claims, live) {
-		if err := l.free(ctx, key); err != nil {
-			klog.FromContext(ctx).Error(err, "Cannot free an orphaned claim, trying again later", "claim", key)
+	for _, d := range differences {
+		switch d.Kind {
+		case Unrecorded, Drifted, Moved:
+			l.services.replay(d.Namespace + "/" + d.Name)
 		}
 	}
-	for _, key := range drifted(claims, live) {
-		l.services.replay(key)
-	}
+	l.report(ctx, report.Findings, services, pools)
 	return nil
 }
 
-// orphans returns the claims that have been without a Service for long enough.
-func (l *ledger) orphans(claims []ipam.Claim, live map[string]*corev1.Service) []ipam.Key {
+// due returns the orphans that have been without a Service for long enough.
+func (l *ledger) due(differences []Difference) []Difference {
 	since := make(map[ipam.Key]time.Time)
-	var due []ipam.Key
-	for _, c := range claims {
-		if _, ok := live[holderKey(c.Key)]; ok {
+	var due []Difference
+	for _, d := range differences {
+		if d.Kind != Orphan {
 			continue
 		}
-		first, seen := l.orphanSince[c.Key]
+		first, seen := l.orphanSince[d.Key]
 		if !seen {
 			first = l.now()
 		}
-		since[c.Key] = first
+		since[d.Key] = first
 		if l.now().Sub(first) >= orphanGrace {
-			due = append(due, c.Key)
+			due = append(due, d)
 		}
 	}
 	l.orphanSince = since
@@ -118,19 +153,26 @@ func (l *ledger) orphans(claims []ipam.Claim, live map[string]*corev1.Service) [
 
 // free releases an orphaned claim, after the API server itself has said that
 // there is no Service for it: the cache may be behind.
-func (l *ledger) free(ctx context.Context, key ipam.Key) error {
-	svc, err := l.client.CoreV1().Services(key.Namespace).Get(ctx, key.Service, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-	case err != nil:
-		return fmt.Errorf("asking for Service %s/%s: %w", key.Namespace, key.Service, err)
-	case svc.Spec.Type == corev1.ServiceTypeLoadBalancer && l.servedInCache(svc):
-		return nil // it is back, or was never gone
+func (l *ledger) free(ctx context.Context, orphan Difference) error {
+	list, err := l.client.CoreV1().Services(orphan.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("asking for the Services of namespace %s: %w", orphan.Namespace, err)
 	}
-	if err := l.allocator.Release(ctx, key); err != nil {
+	for i := range list.Items {
+		svc := &list.Items[i]
+		if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
+			continue
+		}
+		// Who has the address keeps it, whoever serves that Service.
+		if slices.Contains(statusAddrs(svc), orphan.Addr) || claimant(svc) == holderKey(orphan.Key) && l.servedInCache(svc) {
+			return nil // it is back, or was never gone
+		}
+	}
+	if err := l.allocator.Release(ctx, orphan.Key); err != nil {
 		return fmt.Errorf("releasing: %w", err)
 	}
-	klog.FromContext(ctx).Info("Freed a claim whose Service is gone", "claim", key)
+	orphansFreed.Inc()
+	klog.FromContext(ctx).Info("Freed a claim whose Service is gone", "claim", orphan.Key, "address", orphan.Addr)
 	return nil
 }
 
@@ -141,34 +183,70 @@ func (l *ledger) servedInCache(svc *corev1.Service) bool {
 	return err != nil || !ok || obj.(*corev1.Service).Spec.Type == corev1.ServiceTypeLoadBalancer
 }
 
-// drifted returns the served Services whose status lacks an address that is
-// recorded as theirs, or holds one that is not.
-func drifted(claims []ipam.Claim, live map[string]*corev1.Service) []string {
-	recorded := map[string]map[netip.Addr]bool{}
-	for _, c := range claims {
-		key := holderKey(c.Key)
-		if recorded[key] == nil {
-			recorded[key] = map[netip.Addr]bool{}
+// report says what is wrong with the record where it is looked for: on the
+// Services and on the pools that it concerns.
+func (l *ledger) report(ctx context.Context, findings []ipam.Finding, services []*corev1.Service, pools []ipam.Pool) {
+	byService, byPool := map[types.UID]conflict{}, map[string][]string{}
+	logged := map[string]bool{}
+	for _, f := range findings {
+		concerned := concernedServices(f, services)
+		for _, svc := range concerned {
+			byService[svc.UID] = byService[svc.UID].with(f)
 		}
-		recorded[key][c.Addr] = true
+		for _, name := range concernedPools(f, pools) {
+			byPool[name] = append(byPool[name], f.Text)
+		}
+		logged[f.Text] = true
+		if len(concerned) == 0 && !l.logged[f.Text] {
+			klog.FromContext(ctx).Info("The record of claims contradicts itself", "kind", f.Kind, "problem", f.Text)
+		}
 	}
-	var out []string
-	for key, svc := range live {
-		if isServed(svc) && !sameAddrs(svc, recorded[key]) {
-			out = append(out, key)
+	l.logged = logged
+	l.conflicts.compared(ctx, services, byService)
+	l.tellPools(byPool)
+}
+
+// with adds a finding to a conflict. The first one gives the reason.
+func (c conflict) with(f ipam.Finding) conflict {
+	if c.message == "" {
+		return conflict{reason: reasonOf(f.Kind), message: f.Text}
+	}
+	return conflict{reason: c.reason, message: c.message + "; " + f.Text}
+}
+
+// reasonOf turns the label of a metric into the reason of a condition:
+// "duplicate-claim" becomes "DuplicateClaim".
+func reasonOf(kind ipam.FindingKind) string {
+	var b strings.Builder
+	for word := range strings.SplitSeq(string(kind), "-") {
+		if word != "" {
+			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+		}
+	}
+	return b.String()
+}
+
+// concernedServices returns the Services whose claim or address a finding is about.
+func concernedServices(f ipam.Finding, services []*corev1.Service) []*corev1.Service {
+	var out []*corev1.Service
+	for _, svc := range services {
+		claims := f.Key != ipam.Key{} && claimant(svc) == holderKey(f.Key)
+		has := f.Addr.IsValid() && slices.Contains(statusAddrs(svc), f.Addr)
+		if isServed(svc) && (claims || has) {
+			out = append(out, svc)
 		}
 	}
 	return out
 }
 
-func sameAddrs(svc *corev1.Service, want map[netip.Addr]bool) bool {
-	if len(svc.Status.LoadBalancer.Ingress) != len(want) {
-		return false
-	}
-	for _, in := range svc.Status.LoadBalancer.Ingress {
-		if a, err := netip.ParseAddr(in.IP); err != nil || !want[a] {
-			return false
+// concernedPools returns the pools whose addresses a finding is about: those
+// that hold the address, or all in NetBox where it is about the cluster.
+func concernedPools(f ipam.Finding, pools []ipam.Pool) []string {
+	var out []string
+	for _, p := range pools {
+		if p.NetBox() && (f.Kind == ipam.SameClusterName || f.Addr.IsValid() && p.Contains(f.Addr)) {
+			out = append(out, p.Name)
 		}
 	}
-	return true
+	return out
 }

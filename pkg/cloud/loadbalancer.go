@@ -37,6 +37,8 @@ const (
 
 // catalogue is what the balancer needs to know of classes and pools.
 type catalogue interface {
+	// classOf returns the class of a Service; errNoDefault where it names none
+	// and there is none for such Services.
 	classOf(svc *corev1.Service) (*v1alpha1.LoadBalancerClass, error)
 	poolsByName() map[string]*v1alpha1.AddressPool
 	namespaceLabels(name string) (labels.Set, error)
@@ -53,8 +55,14 @@ type balancer struct {
 	freed func()
 	// failed is called after a Service could not be given what it wants.
 	failed func()
+	// replay hands a Service to the service controller again.
+	replay func(key string) bool
+	// warn writes a Warning Event about a Service.
+	warn func(svc *corev1.Service, reason, message string)
 	// waiting is told which Services wait for an address, and why not (any more).
-	waiting waitingList
+	waiting   waitingList
+	groups    groups
+	conflicts conflicts
 }
 
 var _ cloudprovider.LoadBalancer = (*balancer)(nil)
@@ -72,77 +80,199 @@ func (b *balancer) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Se
 	if err != nil {
 		return nil, false, fmt.Errorf("looking for the addresses of this Service: %w", err)
 	}
+	for _, id := range b.groupsOf(svc) {
+		shared, err := b.allocator.Find(ctx, id.namespace, id.service())
+		if err != nil {
+			return nil, false, fmt.Errorf("looking for the addresses that this Service shares: %w", err)
+		}
+		claims = append(claims, shared...)
+	}
 	return statusOf(claims), len(claims) > 0, nil
 }
 
 // EnsureLoadBalancer implements cloudprovider.LoadBalancer.
 func (b *balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.Service, _ []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
-	status, text, err := b.ensure(ctx, svc)
-	if err != nil {
+	out, err := b.ensure(ctx, svc)
+	if err == nil {
+		err = out.waits
+	}
+	if err != nil && out.status == nil {
 		b.waiting.add(svc)
 		b.failed()
 		return nil, retryable(err)
 	}
-	b.waiting.remove(svc)
-	if servicehelper.HasLBFinalizer(svc) && apiequality.Semantic.DeepEqual(*status, svc.Status.LoadBalancer) {
-		text = "" // nothing is written, so there is nothing to tell
+	if err != nil {
+		// Upstream does not write a status together with an error.
+		b.waiting.add(svc)
+		b.failed()
+		b.warn(svc, reasonFailed, err.Error())
+	} else {
+		b.waiting.remove(svc)
 	}
-	b.outcomes.set(svc.UID, text)
-	return status, nil
+	if servicehelper.HasLBFinalizer(svc) && apiequality.Semantic.DeepEqual(*out.status, svc.Status.LoadBalancer) {
+		out.text = "" // nothing is written, so there is nothing to tell
+	}
+	b.outcomes.set(svc.UID, out.text)
+	return out.status, nil
 }
 
-// ensure returns the status that the Service shall have, and a sentence for its
-// Event.
-func (b *balancer) ensure(ctx context.Context, svc *corev1.Service) (*corev1.LoadBalancerStatus, string, error) {
+// outcome is what a Service gets.
+type outcome struct {
+	status *corev1.LoadBalancerStatus
+	// text is a sentence for its Event.
+	text string
+	// waits says why the Service waits although its status has changed.
+	waits error
+}
+
+// ensure decides what a Service gets, and has it recorded.
+func (b *balancer) ensure(ctx context.Context, svc *corev1.Service) (outcome, error) {
 	class, err := b.catalogue.classOf(svc)
-	if err != nil {
-		return nil, "", err
+	if errors.Is(err, errNoDefault) && len(svc.Status.LoadBalancer.Ingress) > 0 {
+		return kept(svc), nil // until it is deleted, see classView
 	}
-	requests, err := b.requests(svc, class)
 	if err != nil {
-		return nil, "", err
+		return outcome{}, err
 	}
-	claims := make([]ipam.Claim, 0, len(requests))
+	ask, err := ipam.ParseAsk(svc.Annotations, svc.Spec.LoadBalancerIP)
+	if err != nil {
+		return outcome{}, err
+	}
+	out, err := b.ensureIn(ctx, svc, class, ask)
+	if b.recordedForGroup(ctx, svc, err) {
+		out, err = b.ensureIn(ctx, svc, class, ask)
+	}
+	if unavailable(err) && satisfied(svc, ask) {
+		return kept(svc), nil // what is assigned stays while NetBox is away
+	}
+	return out, err
+}
+
+// kept leaves a Service as it is.
+func kept(svc *corev1.Service) outcome { return outcome{status: svc.Status.LoadBalancer.DeepCopy()} }
+
+// ensureIn does so for a Service of a class.
+func (b *balancer) ensureIn(ctx context.Context, svc *corev1.Service, class *v1alpha1.LoadBalancerClass, ask ipam.Ask) (outcome, error) {
+	place := b.place(ctx, svc, ask)
+	defer place.unlock()
+	if place.refusal != nil {
+		return b.refuse(svc, place)
+	}
+	requests, err := b.requests(ctx, svc, class, ask, place)
+	if err != nil {
+		return outcome{}, err
+	}
+	var claims []ipam.Claim
+	var moved []string
 	for _, r := range requests {
-		c, err := b.allocator.Claim(ctx, r.Request)
+		c, err := b.claim(ctx, svc, r)
 		var exhausted *ipam.ExhaustedError
-		if r.optional && errors.As(err, &exhausted) {
+		var displaced *ipam.MovedError
+		switch {
+		case r.optional && errors.As(err, &exhausted):
 			continue
-		}
-		if unavailable(err) && satisfied(svc, requests) {
-			// What is assigned stays while NetBox is away.
-			return svc.Status.LoadBalancer.DeepCopy(), "", nil
-		}
-		if err != nil {
-			return nil, "", err
+		case errors.As(err, &displaced) && displaced.Held == held(svc, r.Key.Family):
+			moved = append(moved, displaced.Error())
+			c = ipam.Claim{Key: r.Key, Addr: displaced.Held}
+		case err != nil:
+			return outcome{}, err
 		}
 		claims = append(claims, c)
 	}
-	if err := b.releaseOtherFamilies(ctx, svc, claims); err != nil {
-		return nil, "", err
+	if err := b.letGo(ctx, svc, place, claims); err != nil {
+		return outcome{}, err
 	}
-	return statusOf(claims), sentence(class, claims), nil
+	b.conflicts.claimed(ctx, svc, strings.Join(moved, "; "))
+	b.warnOfRetain(svc, ask, requests, claims)
+	return outcome{status: statusOf(claims), text: sentence(class, claims)}, nil
 }
 
-// releaseOtherFamilies frees what the Service had before it gave up a family.
-func (b *balancer) releaseOtherFamilies(ctx context.Context, svc *corev1.Service, kept []ipam.Claim) error {
-	if len(svc.Status.LoadBalancer.Ingress) <= len(kept) {
+// claim claims one address. Where the one that the Service has came from
+// elsewhere (it joins or leaves a group), a claim that it has already counts
+// more.
+func (b *balancer) claim(ctx context.Context, svc *corev1.Service, r request) (ipam.Claim, error) {
+	c, err := b.allocator.Claim(ctx, r.Request)
+	var moved *ipam.MovedError
+	if !errors.As(err, &moved) || !r.fromElsewhere {
+		return c, err
+	}
+	if _, shared := r.Key.Group(); shared {
+		own, findErr := b.allocator.Find(ctx, svc.Namespace, svc.Name)
+		if findErr != nil {
+			return ipam.Claim{}, findErr
+		}
+		if !slices.ContainsFunc(own, func(c ipam.Claim) bool { return c.Addr == moved.Held }) {
+			return ipam.Claim{}, err
+		}
+	}
+	r.Held = netip.Addr{}
+	return b.allocator.Claim(ctx, r.Request)
+}
+
+// letGo frees what a Service had before and has no longer: the address of a
+// family that it gave up, its own one when it joined a group, and its part in
+// groups that it left.
+func (b *balancer) letGo(ctx context.Context, svc *corev1.Service, place *place, kept []ipam.Claim) error {
+	lost := slices.ContainsFunc(statusAddrs(svc), func(a netip.Addr) bool {
+		return !slices.ContainsFunc(kept, func(k ipam.Claim) bool { return k.Addr == a })
+	})
+	if lost {
+		if err := b.releaseOwn(ctx, svc, kept); err != nil {
+			return err
+		}
+	}
+	for _, id := range place.former {
+		if err := b.leave(ctx, id, svc, b.allocator.Release); err != nil {
+			return err
+		}
+	}
+	if !place.shares {
 		return nil
 	}
+	if lost {
+		if err := b.releaseUnneeded(ctx, place.group, append(slices.Clone(place.others), svc), b.allocator.Release); err != nil {
+			return err
+		}
+	}
+	if b.groups.joined(place.group, svc, kept) {
+		b.wake(place.others)
+	}
+	return nil
+}
+
+// releaseOwn frees the claims of a Service itself, except those that it keeps.
+func (b *balancer) releaseOwn(ctx context.Context, svc *corev1.Service, kept []ipam.Claim) error {
 	claims, err := b.allocator.Find(ctx, svc.Namespace, svc.Name)
 	if err != nil {
-		return fmt.Errorf("looking for addresses of families that this Service gave up: %w", err)
+		return fmt.Errorf("looking for addresses that this Service gave up: %w", err)
 	}
 	for _, c := range claims {
 		if slices.ContainsFunc(kept, func(k ipam.Claim) bool { return k.Key == c.Key }) {
 			continue
 		}
 		if err := b.allocator.Release(ctx, c.Key); err != nil {
-			return fmt.Errorf("releasing %s, whose family this Service gave up: %w", c.Addr, err)
+			return fmt.Errorf("releasing %s, which this Service gave up: %w", c.Addr, err)
 		}
 		b.freed()
 	}
 	return nil
+}
+
+// warnOfRetain says once that an address cannot be retained.
+func (b *balancer) warnOfRetain(svc *corev1.Service, ask ipam.Ask, requests []request, claims []ipam.Claim) {
+	news := b.outcomes.noteRetain(svc.UID, ask.Retain) || len(svc.Status.LoadBalancer.Ingress) == 0
+	if !ask.Retain || !news {
+		return
+	}
+	for _, c := range claims {
+		for _, r := range requests {
+			i := slices.IndexFunc(r.Pools, func(p ipam.Pool) bool { return p.Name == c.Pool })
+			if r.Key == c.Key && i >= 0 && !r.Pools[i].NetBox() {
+				b.warn(svc, "NotRetained", fmt.Sprintf("%s will not stay reserved (annotation %s): pool %q lists its addresses itself, and only a pool in NetBox can keep one without its Service",
+					c.Addr, v1alpha1.AnnotationRetain, c.Pool))
+			}
+		}
+	}
 }
 
 // UpdateLoadBalancer implements cloudprovider.LoadBalancer. Which nodes carry
@@ -153,87 +283,33 @@ func (b *balancer) UpdateLoadBalancer(context.Context, string, *corev1.Service, 
 
 // EnsureLoadBalancerDeleted implements cloudprovider.LoadBalancer.
 func (b *balancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc *corev1.Service) error {
+	free := b.allocator.Release
+	if svc.Annotations[v1alpha1.AnnotationRetain] == "true" {
+		free = b.allocator.Retain
+	}
+	ids := b.groupsOf(svc)
+	defer b.groups.lock(ids...)()
 	claims, err := b.allocator.Find(ctx, svc.Namespace, svc.Name)
 	if err != nil {
 		return fmt.Errorf("looking for the addresses of this Service: %w", err)
 	}
 	for _, c := range claims {
-		if err := b.allocator.Release(ctx, c.Key); err != nil {
+		if err := free(ctx, c.Key); err != nil {
 			return fmt.Errorf("releasing %s: %w", c.Addr, err)
+		}
+	}
+	for _, id := range ids {
+		if err := b.leave(ctx, id, svc, free); err != nil {
+			return err
 		}
 	}
 	b.waiting.remove(svc)
 	b.outcomes.forget(svc.UID)
+	b.conflicts.forget(svc.UID)
 	if len(claims) > 0 {
 		b.freed()
 	}
 	return nil
-}
-
-// request is a Request for one family of a Service.
-type request struct {
-	ipam.Request
-	// optional: PreferDualStack is content without its second family.
-	optional bool
-}
-
-// requests returns what a Service wants, one request for each family.
-func (b *balancer) requests(svc *corev1.Service, class *v1alpha1.LoadBalancerClass) ([]request, error) {
-	nsLabels, err := b.catalogue.namespaceLabels(svc.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	ask, err := ipam.ParseAsk(svc.Annotations, svc.Spec.LoadBalancerIP)
-	if err != nil {
-		return nil, err
-	}
-	prefer := svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack
-	pools := b.catalogue.poolsByName()
-	var out []request
-	for i, family := range families(svc) {
-		candidates, err := ipam.Candidates(ask, class, pools, nsLabels, family)
-		var none *ipam.NoPoolError
-		if i > 0 && prefer && errors.As(err, &none) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, request{optional: i > 0 && prefer, Request: ipam.Request{
-			Key:   ipam.Key{Cluster: b.cluster, Namespace: svc.Namespace, Service: svc.Name, Family: family},
-			Owner: ipam.Owner{UID: string(svc.UID), Class: class.Name},
-			Pools: candidates,
-			Addr:  ask.Addrs[family],
-			Held:  held(svc, family),
-		}})
-	}
-	return out, nil
-}
-
-// held is the address of a family that a Service has; the zero Addr for none.
-func held(svc *corev1.Service, family ipam.Family) netip.Addr {
-	for _, in := range svc.Status.LoadBalancer.Ingress {
-		if a, err := netip.ParseAddr(in.IP); err == nil && ipam.FamilyOf(a) == family {
-			return a.Unmap()
-		}
-	}
-	return netip.Addr{}
-}
-
-// families returns the IP families of a Service, the primary one first.
-func families(svc *corev1.Service) []ipam.Family {
-	var out []ipam.Family
-	for _, f := range svc.Spec.IPFamilies {
-		if f == corev1.IPv6Protocol {
-			out = append(out, ipam.IPv6)
-		} else {
-			out = append(out, ipam.IPv4)
-		}
-	}
-	if len(out) == 0 {
-		out = append(out, ipam.IPv4)
-	}
-	return out
 }
 
 // statusOf is the status of a Service with these claims. IPMode is always set:
@@ -247,22 +323,16 @@ func statusOf(claims []ipam.Claim) *corev1.LoadBalancerStatus {
 	return status
 }
 
-// satisfied tells whether the Service's status already holds an address for
-// each request, and the one that was asked for.
-func satisfied(svc *corev1.Service, requests []request) bool {
-	have := map[ipam.Family]netip.Addr{}
-	for _, in := range svc.Status.LoadBalancer.Ingress {
-		if a, err := netip.ParseAddr(in.IP); err == nil {
-			have[ipam.FamilyOf(a)] = a
-		}
-	}
-	for _, r := range requests {
-		a, ok := have[r.Key.Family]
-		if !ok && !r.optional || r.Addr.IsValid() && r.Addr != a {
+// satisfied tells whether the Service's status already holds an address of each
+// family that it needs, and the one that was asked for.
+func satisfied(svc *corev1.Service, ask ipam.Ask) bool {
+	for i, f := range families(svc) {
+		has, asked := held(svc, f), ask.Addrs[f]
+		if !has.IsValid() && !(i > 0 && prefersDualStack(svc)) || asked.IsValid() && asked != has {
 			return false
 		}
 	}
-	return len(have) > 0
+	return len(svc.Status.LoadBalancer.Ingress) > 0
 }
 
 func unavailable(err error) bool {

@@ -54,7 +54,11 @@ func newShelf(pools ...*v1alpha1.AddressPool) shelf {
 func newBalancer(s shelf, restored ...ipam.Claim) *balancer {
 	a := inline.New("lab")
 	a.Restore(restored)
-	return &balancer{cluster: "lab", catalogue: s, allocator: ipam.Combine(nil, a), freed: func() {}, failed: func() {}}
+	return &balancer{
+		cluster: "lab", catalogue: s, allocator: ipam.Combine(nil, a), freed: func() {}, failed: func() {},
+		replay: func(string) bool { return true }, warn: func(*corev1.Service, string, string) {},
+		groups: groups{services: func(string) []*corev1.Service { return nil }},
+	}
 }
 
 // served is a projected Service of class public without an address.

@@ -120,6 +120,9 @@ func onlyDefault(classes []*v1alpha1.LoadBalancerClass) *v1alpha1.LoadBalancerCl
 	return defaults[0]
 }
 
+// errNoDefault is for a Service without a class where there is none for such.
+var errNoDefault error = &ipam.ConfigError{Problem: "the Service names no class, and not exactly one LoadBalancerClass has spec.default: true: set spec.loadBalancerClass, or mark one class as default"}
+
 // classOf returns the LoadBalancerClass of a projected Service. Its error is a
 // sentence for the user.
 func (o *objects) classOf(svc *corev1.Service) (*v1alpha1.LoadBalancerClass, error) {
@@ -128,7 +131,7 @@ func (o *objects) classOf(svc *corev1.Service) (*v1alpha1.LoadBalancerClass, err
 		if c := o.defaultClass(); c != nil {
 			return c, nil
 		}
-		return nil, &ipam.ConfigError{Problem: "the Service names no class, and not exactly one LoadBalancerClass has spec.default: true: set spec.loadBalancerClass, or mark one class as default"}
+		return nil, errNoDefault
 	}
 	name, _ := v1alpha1.ClassName(requested)
 	if c, ok := o.classes.Get(name); ok {
@@ -160,7 +163,10 @@ func (o *objects) namespaceLabels(name string) (labels.Set, error) {
 	return ns.Labels, nil
 }
 
-// poolsByName returns all pools.
+// poolObjects returns all pools.
+func (o *objects) poolObjects() []*v1alpha1.AddressPool { return o.pools.List() }
+
+// poolsByName returns all pools by their names.
 func (o *objects) poolsByName() map[string]*v1alpha1.AddressPool {
 	pools := map[string]*v1alpha1.AddressPool{}
 	for _, p := range o.pools.List() {

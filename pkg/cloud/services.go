@@ -4,11 +4,14 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
+	"go4.org/netipx"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -19,7 +22,6 @@ import (
 	controllersmetrics "k8s.io/component-base/metrics/prometheus/controllers"
 	"k8s.io/klog/v2"
 
-	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/inline"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
@@ -43,11 +45,18 @@ func (p *Provider) RunServices(ctx context.Context, loop ServiceLoop) {
 	}
 	books, err := p.openBooks(ctx)
 	if err != nil {
-		return // ctx has ended
+		if ctx.Err() == nil { // what else can fail was checked when the configuration was read
+			klog.FromContext(ctx).Error(err, "Cannot give addresses to Services")
+		}
+		return
 	}
 	p.balancer.cluster = p.config.ClusterName
 	p.balancer.catalogue = p.objects
 	p.balancer.allocator = books.allocator
+	p.balancer.conflicts.client, p.balancer.conflicts.recorder = p.client, p.recorder
+	p.balancer.warn = func(svc *corev1.Service, reason, message string) {
+		p.recorder.Event(svc, corev1.EventTypeWarning, reason, message)
+	}
 	for ctx.Err() == nil {
 		if err := p.runServicesOnce(ctx, loop, books); err != nil {
 			klog.FromContext(ctx).Error(err, "Service controller ended, starting it again")
@@ -86,7 +95,11 @@ func (p *Provider) openBooks(ctx context.Context) (*books, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the UID of namespace %s: %w", metav1.NamespaceSystem, err)
 	}
-	b.allocator = ipam.Combine(netbox.NewAllocator(p.netbox, p.config.ClusterName, uid, netbox.Record{}), b.inline)
+	record, err := p.config.NetBox.Record.record()
+	if err != nil {
+		return nil, fmt.Errorf("netbox.record: %w", err)
+	}
+	b.allocator = ipam.Combine(netbox.NewAllocator(p.netbox, p.config.ClusterName, uid, record), b.inline)
 	return b, nil
 }
 
@@ -95,7 +108,11 @@ func (p *Provider) openBooks(ctx context.Context) (*books, error) {
 func (p *Provider) runServicesOnce(ctx context.Context, loop ServiceLoop, books *books) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	view := classView{servesDefault: p.objects.defaultClass() != nil}
+	pools := resolvePools(ctx, books.allocator, p.objects.pools.List())
+	view, err := newClassView(p.objects.defaultClass() != nil, pools)
+	if err != nil {
+		return err
+	}
 	services := newServiceInformer(p.client, view)
 	nodes := newNodeInformer(loop.Nodes)
 	controller, err := service.New(p, quietClient{p.client, &p.balancer.outcomes}, services, nodes, p.config.ClusterName, utilfeature.DefaultFeatureGate)
@@ -106,7 +123,13 @@ func (p *Provider) runServicesOnce(ctx context.Context, loop ServiceLoop, books 
 	if !cache.WaitForCacheSync(ctx.Done(), services.HasSynced, nodes.HasSynced) {
 		return nil
 	}
-	books.inline.Restore(inlineClaims(p.config.ClusterName, services.list(), p.objects.pools.List()))
+	restored, err := inlineClaims(p.config.ClusterName, services.list(), pools)
+	if err != nil {
+		return err
+	}
+	books.inline.Restore(restored)
+	p.balancer.groups.services = services.inNamespace
+	p.balancer.groups.learn(restored, p.netbox == nil)
 	stop, err := p.superviseServices(ctx, cancel, view, services)
 	if err != nil {
 		return err
@@ -119,10 +142,10 @@ func (p *Provider) runServicesOnce(ctx context.Context, loop ServiceLoop, books 
 // superviseServices starts what runs beside one service controller.
 func (p *Provider) superviseServices(ctx context.Context, replace func(), view classView, services serviceInformer) (stop func(), err error) {
 	wake := newWaker(&p.balancer.waiting, services.replay)
-	p.balancer.freed = wake.one
+	p.balancer.freed, p.balancer.replay = wake.one, services.replay
 	status := newStatusWriter(p, services, wake.all)
 	p.balancer.failed = status.soon
-	ledger := newLedger(p.balancer.allocator, p.client, services)
+	ledger := newLedger(p, services, status)
 	stop, err = p.objects.onChange(func() {
 		if view.servesDefault != (p.objects.defaultClass() != nil) {
 			replace()
@@ -145,52 +168,87 @@ func (p *Provider) superviseServices(ctx context.Context, replace func(), view c
 	return stop, nil
 }
 
+// newClassView returns the view for the classes and pools of now.
+func newClassView(servesDefault bool, pools []ipam.Pool) (classView, error) {
+	if servesDefault {
+		return classView{servesDefault: true}, nil
+	}
+	all, err := addressSet(pools)
+	return classView{kept: &keptServices{pools: all}}, err
+}
+
 // inlineClaims reads back which addresses of inline pools are assigned: the
-// Services' statuses are the only record of them. Addresses that lie in a
-// prefix of a NetBox pool are NetBox's to tell.
-func inlineClaims(cluster string, services []*corev1.Service, pools []*v1alpha1.AddressPool) []ipam.Claim {
-	inNetBox := netboxPrefixes(pools)
+// Services' statuses are the only record of them. Addresses of NetBox pools are
+// NetBox's to tell, and so are those of no pool while the addresses of a NetBox
+// pool are not known.
+func inlineClaims(cluster string, services []*corev1.Service, pools []ipam.Pool) ([]ipam.Claim, error) {
+	byNetBox, known := map[bool][]ipam.Pool{}, true
+	for _, p := range pools {
+		byNetBox[p.NetBox()] = append(byNetBox[p.NetBox()], p)
+		known = known && p.Problem == nil
+	}
+	inNetBox, err := addressSet(byNetBox[true])
+	if err != nil {
+		return nil, err
+	}
+	listed, err := addressSet(byNetBox[false])
+	if err != nil {
+		return nil, err
+	}
+	// Where two Services of a group differ, the older one has the group's address.
+	services = slices.SortedFunc(slices.Values(services), func(a, b *corev1.Service) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	shared := map[ipam.Key]netip.Addr{}
 	var claims []ipam.Claim
 	for _, svc := range services {
 		if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 			continue
 		}
-		for _, in := range svc.Status.LoadBalancer.Ingress {
-			addr, err := netip.ParseAddr(in.IP)
-			if err != nil || containsAddr(inNetBox, addr) {
-				continue
+		for _, addr := range statusAddrs(svc) {
+			if !inNetBox.Contains(addr) && (known || listed.Contains(addr)) {
+				claims = append(claims, restoredClaim(cluster, svc, addr, shared))
 			}
-			claims = append(claims, ipam.Claim{
-				Key:   ipam.Key{Cluster: cluster, Namespace: svc.Namespace, Service: svc.Name, Family: ipam.FamilyOf(addr)},
-				Owner: ipam.Owner{UID: string(svc.UID)},
-				Addr:  addr,
-			})
 		}
 	}
-	return claims
+	return claims, nil
 }
 
-// netboxPrefixes returns the prefixes of all pools that live in NetBox.
-func netboxPrefixes(pools []*v1alpha1.AddressPool) []netip.Prefix {
-	var out []netip.Prefix
-	for _, pool := range pools {
-		if pool.Spec.NetBox == nil {
+// restoredClaim is the claim of an address that a Service has: that of its
+// group, or its own one where the group has another address. shared holds the
+// addresses of groups so far.
+func restoredClaim(cluster string, svc *corev1.Service, addr netip.Addr, shared map[ipam.Key]netip.Addr) ipam.Claim {
+	family := ipam.FamilyOf(addr)
+	if key := sharingKey(svc); key != "" {
+		group := ipam.GroupKey(cluster, svc.Namespace, key, family)
+		if other, ok := shared[group]; !ok || other == addr {
+			shared[group] = addr
+			return ipam.Claim{Key: group, Owner: ipam.Owner{UID: ipam.SharedUID}, Addr: addr}
+		}
+	}
+	return ipam.Claim{
+		Key:   ipam.Key{Cluster: cluster, Namespace: svc.Namespace, Service: svc.Name, Family: family},
+		Owner: ipam.Owner{UID: string(svc.UID)},
+		Addr:  addr,
+	}
+}
+
+// addressSet returns the addresses of some pools. What is wrong with a pool is
+// said elsewhere.
+func addressSet(pools []ipam.Pool) (*netipx.IPSet, error) {
+	var b netipx.IPSetBuilder
+	for _, p := range pools {
+		ranges, err := p.Ranges()
+		if err != nil {
 			continue
 		}
-		for _, p := range pool.Spec.NetBox.Prefixes {
-			if prefix, err := netip.ParsePrefix(p.Prefix); err == nil {
-				out = append(out, prefix)
-			}
+		for _, r := range ranges {
+			b.AddRange(r)
 		}
 	}
-	return out
-}
-
-func containsAddr(prefixes []netip.Prefix, a netip.Addr) bool {
-	for _, p := range prefixes {
-		if p.Contains(a) {
-			return true
-		}
+	set, err := b.IPSet()
+	if err != nil {
+		return nil, fmt.Errorf("collecting the addresses of pools: %w", err)
 	}
-	return false
+	return set, nil
 }

@@ -5,6 +5,8 @@ package cloud
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -13,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
@@ -41,6 +44,8 @@ type groups struct {
 
 	mu    sync.Mutex
 	known map[groupID]*group
+	// complete: the groups of the record of claims have been learnt.
+	complete bool
 }
 
 // group is the memory of one group. Its fields, but for work and users, are
@@ -113,10 +118,11 @@ func (gs *groups) forgetUnused(id groupID, g *group) {
 }
 
 // learn remembers the shared addresses among some claims, where this process
-// does not know better.
-func (gs *groups) learn(claims []ipam.Claim) {
+// does not know better. complete says that these are all claims.
+func (gs *groups) learn(claims []ipam.Claim, complete bool) {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
+	gs.complete = gs.complete || complete
 	for _, c := range claims {
 		if key, ok := c.Key.Group(); ok && !c.Reserved {
 			g := gs.get(groupID{c.Key.Namespace, key})
@@ -198,25 +204,29 @@ func (gs *groups) needed(id groupID, others []*corev1.Service, f ipam.Family) bo
 	return false
 }
 
-// admit judges a Service that wants to be in a group together with the others,
-// and returns why it may not. Who is on the way out is in the way until it has
-// let go of the address.
-func (gs *groups) admit(id groupID, svc *corev1.Service, others []*corev1.Service, class func(*corev1.Service) string) *ipam.SharingError {
+// admit judges the Services that want to be in a group or are, and returns why
+// each of the refused ones may not. Who is on the way out is in the way until
+// it has let go of the address.
+func (gs *groups) admit(id groupID, members []*corev1.Service, class func(*corev1.Service) string) map[string]*ipam.SharingError {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
 	g := gs.get(id)
-	var sharers []ipam.Sharer
-	for _, s := range append([]*corev1.Service{svc}, others...) {
-		shared := g.heldBy(s)
-		print, admitted := g.admitted[s.UID]
-		if admitted {
+	sharers := make([]ipam.Sharer, len(members))
+	for i, svc := range members {
+		shared := g.heldBy(svc)
+		print, admitted := g.admitted[svc.UID]
+		switch {
+		case admitted:
 			maps.Copy(shared, g.addrs) // its status may not show it yet
+		case !gs.complete:
+			for _, a := range statusAddrs(svc) {
+				shared[ipam.FamilyOf(a)] = a // as far as can be told
+			}
 		}
-		sharer := sharerOf(s, class(s), shared)
-		sharer.Changed = admitted && print != fingerprint(s)
-		sharers = append(sharers, sharer)
+		sharers[i] = sharerOf(svc, class(svc), shared)
+		sharers[i].Changed = admitted && print != fingerprint(svc)
 	}
-	return ipam.Admit(id.key, sharers)[svc.Name]
+	return ipam.Admit(id.key, sharers)
 }
 
 // joined remembers that a Service has the address of a group, and returns
@@ -248,6 +258,168 @@ func (gs *groups) emptied(id groupID, f ipam.Family) {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
 	delete(gs.get(id).addrs, f)
+}
+
+// place is where a Service stands among the groups of its namespace. The groups
+// are the caller's own until unlock is called.
+type place struct {
+	unlock func()
+	// former are the groups that the Service was in and is to leave.
+	former []groupID
+
+	// shares: the Service wants to be in group. The rest is about that one.
+	shares bool
+	group  groupID
+	// others are the other live Services that want to be in it or are.
+	others []*corev1.Service
+	// refusal is why the Service may not; nil if it may.
+	refusal *ipam.SharingError
+	// asked are the addresses that somebody of the group asks for.
+	asked map[ipam.Family]netip.Addr
+	// hostname is that of the oldest Service that gives one.
+	hostname string
+}
+
+// place finds out where a Service stands.
+func (b *balancer) place(ctx context.Context, svc *corev1.Service, ask ipam.Ask) *place {
+	p := &place{unlock: func() {}, shares: ask.SharingKey != "", group: groupID{svc.Namespace, ask.SharingKey}}
+	if p.shares {
+		b.learnGroups(ctx)
+	}
+	former := b.groups.sharing(svc)
+	if !p.shares && len(former) == 0 {
+		return p
+	}
+	p.unlock = b.groups.lock(b.groupsOf(svc)...)
+	for _, id := range b.groups.sharing(svc) {
+		if slices.Contains(former, id) { // else it has not been locked
+			p.former = append(p.former, id)
+		}
+	}
+	if p.shares {
+		p.others = b.groups.others(p.group, svc.UID)
+		b.judge(svc, p)
+	}
+	return p
+}
+
+// judge decides whether a Service may be in its group, and on what terms.
+func (b *balancer) judge(svc *corev1.Service, p *place) {
+	members := append([]*corev1.Service{svc}, p.others...)
+	refused := b.groups.admit(p.group, members, func(s *corev1.Service) string {
+		if class, err := b.catalogue.classOf(s); err == nil {
+			return class.Name
+		}
+		return requestedClass(s)
+	})
+	p.refusal = refused[svc.Name]
+	p.asked = map[ipam.Family]netip.Addr{}
+	slices.SortFunc(members, func(a, b *corev1.Service) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	for _, s := range members {
+		ask, err := ipam.ParseAsk(s.Annotations, s.Spec.LoadBalancerIP)
+		if err != nil || ask.SharingKey != p.group.key || refused[s.Name] != nil {
+			continue
+		}
+		maps.Copy(p.asked, ask.Addrs)
+		p.hostname = cmp.Or(p.hostname, ask.Hostname)
+	}
+}
+
+// learnGroups reads the groups from the record of claims, once. Where that
+// fails, claiming does too, and the next try is as good.
+func (b *balancer) learnGroups(ctx context.Context) {
+	b.groups.mu.Lock()
+	complete := b.groups.complete
+	b.groups.mu.Unlock()
+	if complete {
+		return
+	}
+	claims, err := b.allocator.List(ctx)
+	if err != nil {
+		klog.FromContext(ctx).V(2).Info("Cannot list claims to learn which are shared", "err", err)
+		return
+	}
+	b.groups.learn(claims, true)
+}
+
+// recordedForGroup tells whether an error came from not knowing (just after a
+// start) that a Service had its address from a group.
+func (b *balancer) recordedForGroup(ctx context.Context, svc *corev1.Service, err error) bool {
+	var taken *ipam.ConflictError
+	if !errors.As(err, &taken) || !slices.Contains(statusAddrs(svc), taken.Addr) || len(b.groups.sharing(svc)) > 0 {
+		return false
+	}
+	b.learnGroups(ctx)
+	return len(b.groups.sharing(svc)) > 0
+}
+
+// groupsOf returns all groups that a Service wants to be in, or is.
+func (b *balancer) groupsOf(svc *corev1.Service) []groupID {
+	ids := b.groups.sharing(svc)
+	if id, ok := groupOf(svc); ok {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// refuse says why a Service does not share. It keeps the address that it has,
+// unless another Service of the group now has the same port on that.
+func (b *balancer) refuse(svc *corev1.Service, p *place) (outcome, error) {
+	if !p.refusal.Ports {
+		return outcome{}, p.refusal
+	}
+	left := svc.Status.LoadBalancer.DeepCopy()
+	left.Ingress = slices.DeleteFunc(left.Ingress, func(in corev1.LoadBalancerIngress) bool {
+		a, err := netip.ParseAddr(in.IP)
+		return err == nil && b.groups.addr(p.group, ipam.FamilyOf(a)) == a.Unmap()
+	})
+	if len(left.Ingress) == len(svc.Status.LoadBalancer.Ingress) {
+		return outcome{}, p.refusal
+	}
+	return outcome{status: left, waits: p.refusal}, nil
+}
+
+// leave takes a Service out of a group, whose address is freed with the last
+// one. The group is locked.
+func (b *balancer) leave(ctx context.Context, id groupID, svc *corev1.Service, free func(context.Context, ipam.Key) error) error {
+	others := b.groups.others(id, svc.UID)
+	if err := b.releaseUnneeded(ctx, id, others, free); err != nil {
+		return err
+	}
+	b.groups.parted(id, svc.UID)
+	b.wake(others)
+	return nil
+}
+
+// releaseUnneeded frees the addresses of a group that none of these Services
+// wants or has.
+func (b *balancer) releaseUnneeded(ctx context.Context, id groupID, members []*corev1.Service, free func(context.Context, ipam.Key) error) error {
+	claims, err := b.allocator.Find(ctx, id.namespace, id.service())
+	if err != nil {
+		return fmt.Errorf("looking for the addresses that this Service shares: %w", err)
+	}
+	for _, c := range claims {
+		if b.groups.needed(id, members, c.Key.Family) {
+			continue
+		}
+		if err := free(ctx, c.Key); err != nil {
+			return fmt.Errorf("releasing %s, which this Service was the last to share: %w", c.Addr, err)
+		}
+		b.groups.emptied(id, c.Key.Family)
+		b.freed()
+	}
+	return nil
+}
+
+// wake has those of some Services tried again that wait.
+func (b *balancer) wake(services []*corev1.Service) {
+	for _, svc := range services {
+		if b.waiting.has(svc) {
+			b.replay(serviceKey(svc))
+		}
+	}
 }
 
 // sharerOf is what the rules of sharing look at in a Service.

@@ -10,8 +10,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"go4.org/netipx"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -52,14 +54,37 @@ type statusWriter struct {
 	recovered func()
 	// unready holds the pools that were not ready when last looked at.
 	unready map[string]bool
+	// found holds the addresses that NetBox had for a pool when last looked at.
+	found map[string][]netipx.IPRange
+
+	mu sync.Mutex
+	// conflicts is what the ledger found wrong with each pool; nil until it has
+	// looked.
+	conflicts map[string][]string
 }
 
 func newStatusWriter(p *Provider, services serviceInformer, recovered func()) *statusWriter {
 	return &statusWriter{
 		api: p.api, objects: p.objects, allocator: p.balancer.allocator,
 		services: services, recorder: p.recorder, signal: make(chan struct{}, 1),
-		recovered: recovered, unready: map[string]bool{},
+		recovered: recovered, unready: map[string]bool{}, found: map[string][]netipx.IPRange{},
 	}
+}
+
+// setConflicts takes what is wrong with the addresses of each pool.
+func (w *statusWriter) setConflicts(byPool map[string][]string) {
+	w.mu.Lock()
+	w.conflicts = byPool
+	w.mu.Unlock()
+	w.soon()
+}
+
+// conflictsOf returns what is wrong with a pool; known is false while nobody
+// has looked.
+func (w *statusWriter) conflictsOf(pool string) (texts []string, known bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.conflicts[pool], w.conflicts != nil
 }
 
 // soon asks for a round of status writes.
@@ -110,10 +135,7 @@ func (w *statusWriter) period() time.Duration {
 }
 
 func (w *statusWriter) round(ctx context.Context) {
-	maps.DeleteFunc(w.unready, func(name string, _ bool) bool {
-		_, exists := w.objects.pools.Get(name)
-		return !exists
-	})
+	w.forgetGone()
 	for _, pool := range w.objects.pools.List() {
 		if err := w.writePool(ctx, pool); err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Cannot write the status of an AddressPool", "pool", pool.Name)
@@ -127,21 +149,78 @@ func (w *statusWriter) round(ctx context.Context) {
 	}
 }
 
+// forgetGone drops what is known of pools that are gone.
+func (w *statusWriter) forgetGone() {
+	gone := func(name string) bool {
+		_, exists := w.objects.pools.Get(name)
+		return !exists
+	}
+	maps.DeleteFunc(w.unready, func(name string, _ bool) bool { return gone(name) })
+	for name := range w.found {
+		if gone(name) {
+			delete(w.found, name)
+			forgetPool(name)
+		}
+	}
+}
+
 // writePool counts a pool and writes what has changed.
 func (w *statusWriter) writePool(ctx context.Context, pool *v1alpha1.AddressPool) error {
-	usage, problem := w.allocator.Usage(ctx, ipam.Pool{Name: pool.Name, Spec: pool.Spec})
+	p := resolvePool(ctx, w.allocator, pool)
+	var usage map[ipam.Family]ipam.Usage
+	problem := p.Problem
+	if problem == nil {
+		usage, problem = w.allocator.Usage(ctx, p)
+	}
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // shutting down says nothing about the pool
+		return nil // shutting down says nothing about the pool
 	}
 	w.noteReady(pool.Name, problem == nil)
+	if problem == nil {
+		w.noteFound(p)
+		countPool(pool.Name, usage)
+	}
 	want := pool.DeepCopy()
 	want.Status = poolStatus(pool, usage, problem)
+	if texts, known := w.conflictsOf(pool.Name); known {
+		setConflict(&want.Status, texts, pool.Generation)
+	}
 	if apiequality.Semantic.DeepEqual(want.Status, pool.Status) {
 		return nil
 	}
 	w.tell(want, pool.Status.Conditions, want.Status.Conditions)
 	_, err := w.api.Pools.UpdateStatus(ctx, want, metav1.UpdateOptions{})
 	return ignoreRace(err)
+}
+
+// noteFound remembers what NetBox has for a pool, and tells when that has
+// changed: who waits may find an address now.
+func (w *statusWriter) noteFound(p ipam.Pool) {
+	before, known := w.found[p.Name]
+	w.found[p.Name] = p.Found
+	if known && !slices.Equal(before, p.Found) {
+		w.recovered()
+	}
+}
+
+// conflictsShown is how many conflicts the condition of a pool lists.
+const conflictsShown = 5
+
+// setConflict brings the condition Conflict up to date. A pool that never had a
+// conflict has no such condition.
+func setConflict(s *v1alpha1.AddressPoolStatus, texts []string, generation int64) {
+	c := condition(v1alpha1.ConditionConflict, false, reasonResolved, "NetBox's records of these addresses agree")
+	if len(texts) > 0 {
+		shown := slices.Clone(texts[:min(len(texts), conflictsShown)])
+		if more := len(texts) - len(shown); more > 0 {
+			shown = append(shown, fmt.Sprintf("and %d more", more))
+		}
+		c = condition(v1alpha1.ConditionConflict, true, "FoundInNetBox", truncate(strings.Join(shown, "; "), conflictsShown*maxConflictMessage))
+	} else if meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionConflict) == nil {
+		return
+	}
+	c.ObservedGeneration = generation
+	meta.SetStatusCondition(&s.Conditions, c)
 }
 
 // noteReady remembers whether a pool is ready, and tells when it has become so.
@@ -275,7 +354,7 @@ func (w *statusWriter) tell(obj runtime.Object, before, after []metav1.Condition
 	for _, c := range after {
 		old := meta.FindStatusCondition(before, c.Type)
 		good := c.Status == metav1.ConditionTrue
-		if c.Type == v1alpha1.ConditionExhausted {
+		if c.Type == v1alpha1.ConditionExhausted || c.Type == v1alpha1.ConditionConflict {
 			good = !good
 		}
 		switch {

@@ -17,37 +17,49 @@ import (
 // waitingList holds the Services whose last sync failed. They are tried again
 // when something changes that may help them.
 type waitingList struct {
-	mu   sync.Mutex
-	keys map[string]struct{}
+	mu sync.Mutex
+	// woken tells of each whether it is being tried again already.
+	woken map[string]bool
 }
 
 func (w *waitingList) add(svc *corev1.Service) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.keys == nil {
-		w.keys = map[string]struct{}{}
+	if w.woken == nil {
+		w.woken = map[string]bool{}
 	}
-	w.keys[serviceKey(svc)] = struct{}{}
+	w.woken[serviceKey(svc)] = false
+	servicesWaiting.Set(float64(len(w.woken)))
 }
 
 func (w *waitingList) remove(svc *corev1.Service) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.keys, serviceKey(svc))
+	delete(w.woken, serviceKey(svc))
+	servicesWaiting.Set(float64(len(w.woken)))
 }
 
-// take removes up to n Services from the list, all of them if n is negative,
-// and returns them. Who fails again comes back by itself.
+func (w *waitingList) has(svc *corev1.Service) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, waits := w.woken[serviceKey(svc)]
+	return waits
+}
+
+// take returns up to n Services to be tried again, all of them if n is
+// negative. Who fails again can be taken again.
 func (w *waitingList) take(n int) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var keys []string
-	for k := range w.keys {
+	for k, woken := range w.woken {
 		if n >= 0 && len(keys) == n {
 			break
 		}
-		keys = append(keys, k)
-		delete(w.keys, k)
+		if !woken {
+			keys = append(keys, k)
+			w.woken[k] = true
+		}
 	}
 	return keys
 }

@@ -59,9 +59,19 @@ func ParseAsk(annotations map[string]string, loadBalancerIP string) (Ask, error)
 // sharingKeyForm keeps keys readable where they end up, in the claim key.
 var sharingKeyForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
+// SharingKey returns the sharing key among the annotations of a Service; "" for
+// none or an invalid one.
+func SharingKey(annotations map[string]string) string {
+	key, err := parseSharingKey(annotations)
+	if err != nil {
+		return ""
+	}
+	return key
+}
+
 func parseSharingKey(annotations map[string]string) (string, error) {
-	key, ok := annotations[v1alpha1.AnnotationSharingKey]
-	if ok && !sharingKeyForm.MatchString(key) {
+	key := annotations[v1alpha1.AnnotationSharingKey]
+	if key != "" && !sharingKeyForm.MatchString(key) {
 		return "", &ConfigError{Problem: fmt.Sprintf(
 			"annotation %s: %q is not a sharing key: write 1 to 63 letters, digits, dots, dashes or underscores",
 			v1alpha1.AnnotationSharingKey, key)}

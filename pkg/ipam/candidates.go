@@ -4,6 +4,7 @@
 package ipam
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,13 +21,16 @@ import (
 // of the Service's namespace.
 //
 // A pool with autoAssign: false takes part only if the Service names it or
-// asks for an address of it. A pool that is missing or invalid is passed over
-// while another one serves.
+// asks for an address of it. A pool that is missing or invalid, or whose
+// addresses are not known (Pool.Problem), is passed over while another one
+// serves.
 //
 // Errors: *ConfigError when what the Service or the class says cannot be;
-// *NotInPoolsError when the asked-for address is in no pool of the Service;
-// *NoPoolError when none has addresses of this family.
-func Candidates(ask Ask, class *v1alpha1.LoadBalancerClass, pools map[string]*v1alpha1.AddressPool, nsLabels map[string]string, family Family) ([]Pool, error) {
+// *UnavailableError when no pool serves and that may be because the addresses
+// of one could not be asked for; *NotInPoolsError when the asked-for address is
+// in no pool of the Service; *NoPoolError when none has addresses of this
+// family.
+func Candidates(ask Ask, class *v1alpha1.LoadBalancerClass, pools map[string]Pool, nsLabels map[string]string, family Family) ([]Pool, error) {
 	ok, err := selects(class.Spec.NamespaceSelector, nsLabels)
 	if err != nil {
 		return nil, &ConfigError{Problem: fmt.Sprintf("LoadBalancerClass %q: spec.namespaceSelector: %v", class.Name, err)}
@@ -42,7 +46,14 @@ func Candidates(ask Ask, class *v1alpha1.LoadBalancerClass, pools map[string]*v1
 	}
 	c := choice{ask: ask, nsLabels: nsLabels, family: family}
 	for _, name := range class.Spec.Pools {
-		c.consider(name, pools[name])
+		if ask.Pool != "" && ask.Pool != name {
+			continue
+		}
+		if p, ok := pools[name]; ok {
+			c.consider(p)
+		} else {
+			c.reject("there is no AddressPool %q", name)
+		}
 	}
 	return c.result(class.Name)
 }
@@ -59,17 +70,16 @@ type choice struct {
 	allowed []string
 	// reasons says for each other pool why it cannot be used.
 	reasons []string
+	// unavailable is why the addresses of a pool are not known; nil if all are.
+	unavailable *UnavailableError
 }
 
-func (c *choice) consider(name string, obj *v1alpha1.AddressPool) {
-	if c.ask.Pool != "" && c.ask.Pool != name {
-		return
+func (c *choice) consider(p Pool) {
+	name := p.Name
+	var gone *UnavailableError
+	if errors.As(p.Problem, &gone) {
+		c.unavailable = gone
 	}
-	if obj == nil {
-		c.reject("there is no AddressPool %q", name)
-		return
-	}
-	p := Pool{Name: name, Spec: obj.Spec}
 	if _, err := p.Ranges(); err != nil {
 		c.reject("%v", err)
 		return
@@ -102,6 +112,8 @@ func (c *choice) result(class string) ([]Pool, error) {
 	switch {
 	case len(c.chosen) > 0:
 		return c.chosen, nil
+	case c.unavailable != nil:
+		return nil, c.unavailable
 	case len(c.allowed) > 0:
 		return nil, &NotInPoolsError{Addr: c.addr(), Pools: c.allowed}
 	default:

@@ -5,6 +5,7 @@ package ipam
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -101,18 +102,59 @@ func TestParseAsk(t *testing.T) {
 	}
 }
 
+func TestParseAskAnnotations(t *testing.T) {
+	long := strings.Repeat("a", 64)
+	tests := []struct {
+		annotation, value string
+		want              Ask
+		problem           string
+	}{
+		{v1alpha1.AnnotationSharingKey, "web.1_A-b", Ask{SharingKey: "web.1_A-b"}, ""},
+		{v1alpha1.AnnotationSharingKey, "", Ask{}, ""},
+		{v1alpha1.AnnotationSharingKey, "a/b", Ask{}, `annotation bm-ccm.io/sharing-key: "a/b" is not a sharing key: write 1 to 63 letters`},
+		{v1alpha1.AnnotationSharingKey, "+a", Ask{}, "write 1 to 63 letters"},
+		{v1alpha1.AnnotationSharingKey, long, Ask{}, "write 1 to 63 letters"},
+		{v1alpha1.AnnotationSharingKey, long[1:], Ask{SharingKey: long[1:]}, ""},
+		{v1alpha1.AnnotationRetain, "true", Ask{Retain: true}, ""},
+		{v1alpha1.AnnotationRetain, "false", Ask{}, ""},
+		{v1alpha1.AnnotationRetain, "yes", Ask{}, `annotation bm-ccm.io/retain: "yes" is neither "true" nor "false"`},
+		{v1alpha1.AnnotationHostname, "WWW.example.org.", Ask{Hostname: "www.example.org."}, ""},
+		{v1alpha1.AnnotationHostname, "*.example.org", Ask{Hostname: "*.example.org"}, ""},
+		{v1alpha1.AnnotationHostname, "www..org", Ask{}, `annotation bm-ccm.io/hostname: "www..org" is not a DNS name`},
+		{v1alpha1.AnnotationHostname, "a b", Ask{}, "is not a DNS name"},
+		{v1alpha1.AnnotationHostname, strings.Repeat("a.", 128), Ask{}, "255 characters at most"},
+	}
+	for _, tt := range tests {
+		got, err := ParseAsk(map[string]string{tt.annotation: tt.value}, "")
+		if tt.problem != "" {
+			if !errors.As(err, new(*ConfigError)) || !strings.Contains(err.Error(), tt.problem) {
+				t.Errorf("%s=%q: %v", tt.annotation, tt.value, err)
+			}
+			continue
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
+			t.Errorf("%s=%q: %v %s", tt.annotation, tt.value, err, diff)
+		}
+	}
+}
+
 func TestCandidates(t *testing.T) {
 	no := false
 	gold := &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "gold"}}
 	odd := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "tier", Operator: "Sounds"}}}
-	pools := map[string]*v1alpha1.AddressPool{
+	pools := map[string]Pool{
 		"a":    {Spec: v1alpha1.AddressPoolSpec{Addresses: []string{"192.0.2.0/28"}}},
 		"b":    {Spec: v1alpha1.AddressPoolSpec{Addresses: []string{"192.0.2.32-192.0.2.40", "2001:db8::/120"}}},
 		"gold": {Spec: v1alpha1.AddressPoolSpec{Addresses: []string{"198.51.100.0/28"}, NamespaceSelector: gold}},
 		"hand": {Spec: v1alpha1.AddressPoolSpec{NetBox: &v1alpha1.NetBoxSource{Prefixes: []v1alpha1.NetBoxPrefix{{Prefix: "203.0.113.0/28"}}}, AutoAssign: &no}},
 		"bad":  {Spec: v1alpha1.AddressPoolSpec{Addresses: []string{"192.0.2.0/28", "192.0.2.0"}}},
 		"nb":   {Spec: v1alpha1.AddressPoolSpec{NetBox: &v1alpha1.NetBoxSource{Prefixes: []v1alpha1.NetBoxPrefix{{Prefix: "x"}}}}},
+		"away": {Spec: v1alpha1.AddressPoolSpec{NetBox: &v1alpha1.NetBoxSource{Prefixes: []v1alpha1.NetBoxPrefix{{Prefix: "203.0.113.64/28"}}}}, Problem: fmt.Errorf("resolving: %w", &UnavailableError{Doing: "listing prefixes", Err: errors.New("refused")})},
 		"odd":  {Spec: v1alpha1.AddressPoolSpec{Addresses: []string{"192.0.2.0/28"}, NamespaceSelector: odd}},
+	}
+	for name, p := range pools {
+		p.Name = name
+		pools[name] = p
 	}
 	class := func(selector *metav1.LabelSelector, names ...string) *v1alpha1.LoadBalancerClass {
 		return &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: "public"}, Spec: v1alpha1.LoadBalancerClassSpec{Pools: names, NamespaceSelector: selector}}
@@ -122,7 +164,7 @@ func TestCandidates(t *testing.T) {
 		return map[Family]netip.Addr{FamilyOf(a): a}
 	}
 	all := []string{"b", "a", "gold", "hand"}
-	config, noPool, outside := new(*ConfigError), new(*NoPoolError), new(*NotInPoolsError)
+	config, noPool, outside, away := new(*ConfigError), new(*NoPoolError), new(*NotInPoolsError), new(*UnavailableError)
 	tests := []struct {
 		name    string
 		ask     Ask
@@ -152,6 +194,9 @@ func TestCandidates(t *testing.T) {
 		{"invalid pool", Ask{}, class(nil, "bad"), nil, IPv4, nil, noPool, `pool "bad": spec.addresses[1]: "192.0.2.0" is neither`},
 		{"invalid prefix", Ask{}, class(nil, "nb"), nil, IPv4, nil, noPool, `pool "nb": spec.netbox.prefixes[0].prefix`},
 		{"pool with an odd selector", Ask{}, class(nil, "odd"), nil, IPv4, nil, noPool, `pool "odd": spec.namespaceSelector`},
+		{"addresses not known, but others are", Ask{}, class(nil, "away", "a"), nil, IPv4, []string{"away", "a"}, nil, ""},
+		{"addresses not known, none of the family elsewhere", Ask{}, class(nil, "a", "away"), nil, IPv6, nil, away, "listing prefixes: refused"},
+		{"address perhaps in a pool that is not known", Ask{Addrs: addr("10.0.0.1")}, class(nil, "a", "away"), nil, IPv4, nil, away, "listing prefixes: refused"},
 		{"family missing", Ask{}, class(nil, "a"), nil, IPv6, nil, noPool, `pool "a" has no ipv6 addresses`},
 		{"only by hand", Ask{}, class(nil, "hand"), nil, IPv4, nil, noPool, "autoAssign: false"},
 	}

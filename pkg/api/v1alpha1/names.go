@@ -46,4 +46,11 @@ const (
 	ConditionNetBoxReachable = "NetBoxReachable"
 	// ConditionExhausted is True when no address of a family is free.
 	ConditionExhausted = "Exhausted"
+	// ConditionConflict of an AddressPool is True when the records of its
+	// addresses contradict each other, or another cluster goes by this one's
+	// name.
+	ConditionConflict = "Conflict"
+	// ConditionAddressConflict of a Service is True when NetBox says something
+	// about its address that only a human can set right. The address stays.
+	ConditionAddressConflict = Group + "/AddressConflict"
 )

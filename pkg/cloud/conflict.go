@@ -1,0 +1,173 @@
+// Copyright The bm-ccm Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/klog/v2"
+
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+)
+
+// The reasons of the condition AddressConflict that are not kinds of findings.
+const (
+	reasonMoved    = "MovedInNetBox"
+	reasonResolved = "Resolved"
+)
+
+// maxConflictMessage keeps a condition readable; the API server takes 32768.
+const maxConflictMessage = 1024
+
+// conflict is what a human must set right about the address of a Service.
+type conflict struct{ reason, message string }
+
+// conflicts keeps the condition AddressConflict of Services. Two parties speak:
+// each sync of a Service says whether the record gives it another address, and
+// the ledger says what is wrong with the record. It writes what has changed
+// only, so that nothing is written at rest or after a restart.
+type conflicts struct {
+	client   kubernetes.Interface
+	recorder record.EventRecorder
+
+	mu sync.Mutex
+	// moved and found are what the two parties said last.
+	moved, found map[types.UID]conflict
+	// audited: the ledger has spoken. Before, no condition of a former process
+	// is taken back.
+	audited bool
+	// written are conditions that the informer may not show yet.
+	written map[types.UID]metav1.Condition
+}
+
+// claimed is told what a sync of a Service said; "" is that all is well.
+func (c *conflicts) claimed(ctx context.Context, svc *corev1.Service, message string) {
+	c.mu.Lock()
+	if message == "" {
+		delete(c.moved, svc.UID)
+	} else {
+		if c.moved == nil {
+			c.moved = map[types.UID]conflict{}
+		}
+		c.moved[svc.UID] = conflict{reasonMoved, message}
+	}
+	c.mu.Unlock()
+	c.write(ctx, svc)
+}
+
+// compared is told what the ledger found wrong, by Service.
+func (c *conflicts) compared(ctx context.Context, services []*corev1.Service, found map[types.UID]conflict) {
+	c.mu.Lock()
+	c.found, c.audited = found, true
+	c.mu.Unlock()
+	for _, svc := range services {
+		if isServed(svc) {
+			c.write(ctx, svc)
+		}
+	}
+}
+
+// forget drops what is known of a Service.
+func (c *conflicts) forget(uid types.UID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.moved, uid)
+	delete(c.found, uid)
+	delete(c.written, uid)
+}
+
+// write brings the condition of a Service up to date.
+func (c *conflicts) write(ctx context.Context, svc *corev1.Service) {
+	want, ok := c.due(svc)
+	if !ok {
+		return
+	}
+	err := c.patch(ctx, svc, want)
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return // it is gone, or another one has its name
+	}
+	if err != nil {
+		c.mu.Lock()
+		delete(c.written, svc.UID)
+		c.mu.Unlock()
+		klog.FromContext(ctx).Error(err, "Cannot write the condition of a Service, trying again later", "service", klog.KObj(svc), "condition", want.Type)
+		return
+	}
+	kind := corev1.EventTypeWarning
+	if want.Status == metav1.ConditionFalse {
+		kind = corev1.EventTypeNormal
+	}
+	c.recorder.Event(svc, kind, want.Reason, want.Message)
+}
+
+// due returns the condition that is to be written; ok is false for none.
+func (c *conflicts) due(svc *corev1.Service) (want metav1.Condition, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	is := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionAddressConflict)
+	if w, wrote := c.written[svc.UID]; wrote {
+		if is != nil && sameCondition(*is, w) {
+			delete(c.written, svc.UID)
+		}
+		is = &w
+	}
+	wrong, conflicting := c.moved[svc.UID]
+	if !conflicting {
+		wrong, conflicting = c.found[svc.UID]
+	}
+	switch {
+	case conflicting:
+		want = condition(v1alpha1.ConditionAddressConflict, true, wrong.reason, truncate(wrong.message, maxConflictMessage))
+	case is == nil || is.Status == metav1.ConditionFalse || !c.audited:
+		return want, false
+	default:
+		want = condition(v1alpha1.ConditionAddressConflict, false, reasonResolved, "the record and this Service agree")
+	}
+	if is != nil && sameCondition(*is, want) {
+		return want, false
+	}
+	want.LastTransitionTime = metav1.Now()
+	if is != nil && is.Status == want.Status {
+		want.LastTransitionTime = is.LastTransitionTime
+	}
+	if c.written == nil {
+		c.written = map[types.UID]metav1.Condition{}
+	}
+	c.written[svc.UID] = want
+	return want, true
+}
+
+func sameCondition(a, b metav1.Condition) bool {
+	return a.Status == b.Status && a.Reason == b.Reason && a.Message == b.Message
+}
+
+// patch writes one condition and nothing else: conditions are merged by type.
+func (c *conflicts) patch(ctx context.Context, svc *corev1.Service, want metav1.Condition) error {
+	data, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": svc.UID},
+		"status":   map[string]any{"conditions": []metav1.Condition{want}},
+	})
+	if err != nil {
+		return fmt.Errorf("encoding a condition: %w", err)
+	}
+	_, err = c.client.CoreV1().Services(svc.Namespace).Patch(ctx, svc.Name, types.StrategicMergePatchType, data, metav1.PatchOptions{}, "status")
+	return err
+}
+
+func truncate(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
