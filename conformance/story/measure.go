@@ -14,7 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/bm-ccm/bm-ccm/conformance/bench"
 	"github.com/bm-ccm/bm-ccm/conformance/lab"
@@ -80,9 +82,6 @@ func (s *Story) measureOne(ctx context.Context, client kubernetes.Interface, nam
 	if _, err := services.Create(ctx, measured(name), metav1.CreateOptions{}); err != nil {
 		return 0, 0, fmt.Errorf("creating: %w", err)
 	}
-	defer func() {
-		_ = services.Delete(context.WithoutCancel(ctx), name, metav1.DeleteOptions{})
-	}()
 	for event := range watch.ResultChan() {
 		svc, ok := event.Object.(*corev1.Service)
 		if !ok || len(svc.Status.LoadBalancer.Ingress) == 0 {
@@ -90,9 +89,33 @@ func (s *Story) measureOne(ctx context.Context, client kubernetes.Interface, nam
 		}
 		assigned = time.Since(begin)
 		err := firstByte(ctx, s.Lab.Client(), svc.Status.LoadBalancer.Ingress[0].IP)
-		return assigned, time.Since(begin), err
+		reached = time.Since(begin)
+		return assigned, reached, errors.Join(err, deleteAndSettle(ctx, services, name, watch))
 	}
-	return 0, 0, fmt.Errorf("no address: %w", ctx.Err())
+	return 0, 0, errors.Join(fmt.Errorf("no address: %w", ctx.Err()), services.Delete(context.WithoutCancel(ctx), name, metav1.DeleteOptions{}))
+}
+
+// settled is how long the kube-proxies of the lab go on working after a Service
+// is gone. What is measured is a Service in an idle cluster.
+const settled = 500 * time.Millisecond
+
+// deleteAndSettle deletes a Service and waits until all is quiet again.
+func deleteAndSettle(ctx context.Context, services typedcorev1.ServiceInterface, name string, watch apiwatch.Interface) error {
+	if err := services.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+		return fmt.Errorf("deleting: %w", err)
+	}
+	for event := range watch.ResultChan() {
+		if event.Type != apiwatch.Deleted {
+			continue
+		}
+		select {
+		case <-time.After(settled):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("waiting until Service %s is gone: %w", name, ctx.Err())
 }
 
 // firstByte waits until the address answers HTTP at the host. It connects anew
