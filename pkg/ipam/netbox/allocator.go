@@ -50,7 +50,7 @@ func NewAllocator(client *Client, cluster, clusterUID string, record Record) *Al
 		client: client, cluster: cluster, clusterUID: clusterUID, record: record,
 		locks:    &keyLocks{held: map[string]*keyLock{}},
 		claims:   newClaimCache(),
-		sources:  newSourceBook(client),
+		sources:  newSourceBook(client, cluster),
 		starting: make(chan struct{}, 1),
 	}
 	a.waiting = newClaimQueues(a)

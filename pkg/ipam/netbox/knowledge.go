@@ -14,8 +14,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
-// finding is what NetBox has for a description, as far as it is known.
-type finding[T any] struct {
+// knowledge is what NetBox has for a description, as far as it is known.
+type knowledge[T any] struct {
 	ask func(context.Context) (T, *problem, error)
 	// turn is held by the one call that asks.
 	turn chan struct{}
@@ -28,14 +28,14 @@ type finding[T any] struct {
 	failed  time.Time // of the last failure, if that came after it
 }
 
-func newFinding[T any](ask func(context.Context) (T, *problem, error)) *finding[T] {
-	return &finding[T]{ask: ask, turn: make(chan struct{}, 1)}
+func newKnowledge[T any](ask func(context.Context) (T, *problem, error)) *knowledge[T] {
+	return &knowledge[T]{ask: ask, turn: make(chan struct{}, 1)}
 }
 
 // now returns what NetBox had maxAge ago or later; with 0 it is asked. However
 // many want to know, one asks. While NetBox is away, what was known last counts,
 // unless maxAge is 0.
-func (f *finding[T]) now(ctx context.Context, maxAge time.Duration) (T, *problem, error) {
+func (f *knowledge[T]) now(ctx context.Context, maxAge time.Duration) (T, *problem, error) {
 	if value, wrong, ok := f.recent(maxAge); ok {
 		return value, wrong, nil
 	}
@@ -66,7 +66,7 @@ func (f *finding[T]) now(ctx context.Context, maxAge time.Duration) (T, *problem
 
 // recent returns what is known if that is new enough, or if asking has just
 // failed.
-func (f *finding[T]) recent(maxAge time.Duration) (value T, wrong *problem, ok bool) {
+func (f *knowledge[T]) recent(maxAge time.Duration) (value T, wrong *problem, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.problem != nil {
@@ -77,14 +77,14 @@ func (f *finding[T]) recent(maxAge time.Duration) (value T, wrong *problem, ok b
 }
 
 // expire makes the next call ask NetBox.
-func (f *finding[T]) expire() {
+func (f *knowledge[T]) expire() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.at = time.Time{}
 }
 
 // amend changes what is known.
-func (f *finding[T]) amend(change func(*T)) {
+func (f *knowledge[T]) amend(change func(*T)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change(&f.value)

@@ -28,18 +28,19 @@ const (
 
 // sourceBook remembers where in NetBox the addresses of pools are.
 type sourceBook struct {
-	client *Client
+	client  *Client
+	cluster string
 
 	mu     sync.Mutex
 	known  map[place]knownSource
-	finds  map[v1alpha1.NetBoxSelector]*finding[[]source]
+	finds  map[v1alpha1.NetBoxSelector]*knowledge[[]source]
 	stocks map[v1alpha1.NetBoxReserved]*stock
 }
 
-func newSourceBook(client *Client) *sourceBook {
+func newSourceBook(client *Client, cluster string) *sourceBook {
 	return &sourceBook{
-		client: client, known: map[place]knownSource{},
-		finds: map[v1alpha1.NetBoxSelector]*finding[[]source]{}, stocks: map[v1alpha1.NetBoxReserved]*stock{},
+		client: client, cluster: cluster, known: map[place]knownSource{},
+		finds: map[v1alpha1.NetBoxSelector]*knowledge[[]source]{}, stocks: map[v1alpha1.NetBoxReserved]*stock{},
 	}
 }
 

@@ -32,7 +32,7 @@ import (
 type stock struct {
 	want v1alpha1.NetBoxReserved
 	// list is ordered by address.
-	list *finding[[]stockRecord]
+	list *knowledge[[]stockRecord]
 
 	// newEnough says until when NetBox is known to be so; the list's.
 	newEnough time.Time
@@ -47,6 +47,8 @@ type stockRecord struct {
 	tenant  string // slug
 	vrfName string
 	etag    string
+	// foreign says that it is another cluster's, though that has no claim on it.
+	foreign bool
 }
 
 // UnmarshalJSON reads what a record has, and its tenant and age besides.
@@ -78,8 +80,9 @@ func etagOf(t time.Time) string {
 	return `W/"` + t.UTC().Format(layout) + `"`
 }
 
-// free tells whether a record may be claimed.
-func (r stockRecord) free() bool { return r.status == statusReserved && r.claim == "" }
+// free tells whether a record may be claimed. One that a cluster has given back
+// stays that cluster's: its token's permission is bound to it.
+func (r stockRecord) free() bool { return r.status == statusReserved && r.claim == "" && !r.foreign }
 
 // belongs tells whether a record is of the stock: other addresses of the tenant
 // are not.
@@ -93,7 +96,7 @@ func (b *sourceBook) stock(want v1alpha1.NetBoxReserved) *stock {
 	s := b.stocks[want]
 	if s == nil {
 		s = &stock{want: want, inHand: map[int64]bool{}}
-		s.list = newFinding(func(ctx context.Context) ([]stockRecord, *problem, error) { return s.ask(ctx, b) })
+		s.list = newKnowledge(func(ctx context.Context) ([]stockRecord, *problem, error) { return s.ask(ctx, b) })
 		b.stocks[want] = s
 	}
 	return s
@@ -125,7 +128,7 @@ func (s *stock) ask(ctx context.Context, b *sourceBook) ([]stockRecord, *problem
 	if wrong != nil || err != nil {
 		return nil, wrong, err
 	}
-	found, err := b.client.stockRecords(ctx, filter, s.want.Tenant)
+	found, err := b.client.stockRecords(ctx, filter, s.want.Tenant, b.cluster)
 	if err != nil {
 		return nil, unknownSlug(err, slugs), unlessSlug(err, slugs)
 	}
@@ -159,7 +162,7 @@ func (s *stock) described() string {
 
 // stockRecords lists the records that a filter finds and that are of a stock,
 // by address.
-func (c *Client) stockRecords(ctx context.Context, filter url.Values, tenant string) ([]stockRecord, error) {
+func (c *Client) stockRecords(ctx context.Context, filter url.Values, tenant, cluster string) ([]stockRecord, error) {
 	filter.Set("fields", recordFields+",tenant,last_updated")
 	found, err := listPages(ctx, c, "looking for the reserved addresses of a pool in NetBox", filter, func(r stockRecord) int64 { return r.id },
 		func(ctx context.Context) error {
@@ -170,6 +173,9 @@ func (c *Client) stockRecords(ctx context.Context, filter url.Values, tenant str
 		return nil, err
 	}
 	found = slices.DeleteFunc(found, func(r stockRecord) bool { return !r.belongs() || r.tenant != tenant })
+	for i, r := range found {
+		found[i].foreign = r.cluster != "" && r.cluster != cluster
+	}
 	slices.SortFunc(found, func(x, y stockRecord) int {
 		return cmp.Or(x.addr.Compare(y.addr), cmp.Compare(x.vrf, y.vrf), cmp.Compare(x.id, y.id))
 	})
@@ -294,7 +300,7 @@ func (a *Allocator) claimStocked(ctx context.Context, r ipam.Request, claim stri
 	if err != nil {
 		return record{}, err
 	}
-	rec := stockRecord{record: now, vrfName: src.vrfName}
+	rec := stockRecord{record: now, vrfName: src.vrfName, foreign: now.cluster != "" && now.cluster != a.cluster}
 	mine := now.claim == "" && a.ours(now) && now.serviceUID != "" && now.serviceUID == r.Owner.UID
 	switch {
 	case slices.Contains(claimTexts(r.Key.String()), now.claim):
@@ -370,7 +376,8 @@ func (a *Allocator) lookAgain(ctx context.Context, rec *stockRecord) error {
 	}
 	was := rec.record
 	rec.record, rec.etag = now, etag
-	if now.claim != "" || now.status != was.status || now.addr != was.addr || now.vrf != was.vrf {
+	rec.foreign = now.cluster != "" && now.cluster != was.cluster
+	if rec.foreign || now.claim != "" || now.status != was.status || now.addr != was.addr || now.vrf != was.vrf {
 		return errNotFree
 	}
 	return nil

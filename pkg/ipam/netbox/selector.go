@@ -27,7 +27,7 @@ func (b *sourceBook) found(ctx context.Context, p ipam.Pool, maxAge time.Duratio
 	b.mu.Lock()
 	f := b.finds[sel]
 	if f == nil {
-		f = newFinding(func(ctx context.Context) ([]source, *problem, error) { return b.askFor(ctx, sel) })
+		f = newKnowledge(func(ctx context.Context) ([]source, *problem, error) { return b.askFor(ctx, sel) })
 		b.finds[sel] = f
 	}
 	b.mu.Unlock()

@@ -219,12 +219,12 @@ func (a *Allocator) Resolve(ctx context.Context, p ipam.Pool) (ipam.Pool, error)
 	} else {
 		found, err = a.sources.found(ctx, p, foundTTL)
 	}
-	p.Found, p.Problem = merged(found), err
+	p.Found, p.Problem = rangesOf(found), err
 	return p, err
 }
 
-// merged returns the addresses of sources, adjacent ones in one range.
-func merged(sources []source) []netipx.IPRange {
+// rangesOf returns the addresses of sources, adjacent ones in one range.
+func rangesOf(sources []source) []netipx.IPRange {
 	var b netipx.IPSetBuilder
 	for _, s := range sources {
 		b.AddRange(s.all)

@@ -74,8 +74,8 @@ var addressFilters = maskFilters("address", map[string]filterFunc{
 	"address": netFilter(func(o *object, want netip.Prefix, hasMask bool) bool {
 		return o.prefix("address").Addr() == want.Addr() && (!hasMask || o.prefix("address") == want)
 	}),
-	"parent": netFilter(func(o *object, want netip.Prefix, _ bool) bool {
-		return inside(o.prefix("address"), want)
+	"parent": netFilter(func(o *object, want netip.Prefix, _ bool) bool { // by the host: its mask does not count
+		return want.Masked().Contains(o.prefix("address").Addr())
 	}),
 	"assigned_to_interface": func(_ *Server, values []string) (rowFilter, string) {
 		return boolFilter(values, func(o *object) bool { return o.num("assigned_object_id") != 0 })
