@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -84,17 +85,19 @@ func (l *ledger) run(ctx context.Context) {
 }
 
 // onServiceChange has a Service tried again that upstream sees no reason to:
-// one whose status somebody wiped, and one that shares an address and now has
-// other endpoints.
+// one that shares an address and now has other endpoints, and one whose status
+// has lost an address. Either somebody wiped it, or it moved: then NetBox still
+// has the former one, which is let go only when no status names it.
 func (l *ledger) onServiceChange() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{UpdateFunc: func(old, cur any) {
 		before, after := old.(*corev1.Service), cur.(*corev1.Service)
 		if !isServed(before) || !isServed(after) {
 			return
 		}
-		wiped := len(after.Status.LoadBalancer.Ingress) < len(before.Status.LoadBalancer.Ingress)
+		remain := statusAddrs(after)
+		lost := slices.ContainsFunc(statusAddrs(before), func(a netip.Addr) bool { return !slices.Contains(remain, a) })
 		moved := sharingKey(after) != "" && !maps.Equal(before.Spec.Selector, after.Spec.Selector)
-		if wiped || moved {
+		if lost || moved {
 			l.services.replay(serviceKey(after))
 		}
 	}}
