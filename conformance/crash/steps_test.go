@@ -120,7 +120,7 @@ func TestEveryStep(t *testing.T) {
 	seen := w.watch()
 	for name, chapters := range lives {
 		for _, when := range []moment{before, after} {
-			t.Run(name+"/"+string(when), func(t *testing.T) {
+			ok := t.Run(name+"/"+string(when), func(t *testing.T) {
 				w := w.with(t)
 				step := 0
 				for w.live(fmt.Sprintf("life-%d", step), chapters, step, when, seen) {
@@ -133,6 +133,9 @@ func TestEveryStep(t *testing.T) {
 				}
 				t.Logf("killed at each of %d writes", step)
 			})
+			if !ok {
+				return // what it left would be in the way of the next
+			}
 		}
 	}
 }
