@@ -25,6 +25,12 @@ type Target struct {
 	Client *http.Client
 }
 
+// Do sends a request and decodes the answer into out; body and out may be nil.
+// The path begins with /api/. A *StatusError tells that NetBox refused.
+func (t Target) Do(ctx context.Context, method, path string, body, out any) error {
+	return newREST(t).do(ctx, method, path, body, out)
+}
+
 // rest speaks NetBox's REST API.
 type rest struct {
 	base, token string

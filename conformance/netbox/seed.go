@@ -13,14 +13,15 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // Spec is what to put into a NetBox.
 type Spec struct {
 	// Cluster names the cluster whose fenced token is made. Empty makes none.
 	Cluster string
+	// ReservedTenants are slugs of tenants whose reserved addresses the cluster
+	// may take.
+	ReservedTenants []string
 	// KnownToken is the cluster's token of a former Seed. It is kept if it
 	// still works; NetBox tells a token only once.
 	KnownToken string
@@ -63,7 +64,7 @@ type Seeded struct {
 func Seed(ctx context.Context, t Target, spec Spec) (*Seeded, error) {
 	s := &seeder{rest: newREST(t), out: Seeded{DeviceIDs: map[string]int64{}}}
 	spec.Region, spec.Site = orDefault(spec.Region, "lab"), orDefault(spec.Site, "rack-1")
-	for _, step := range []func(context.Context, Spec) error{s.fields, s.prefixes, s.devices, s.token} {
+	for _, step := range []func(context.Context, Spec) error{s.setUp, s.prefixes, s.devices} {
 		if err := step(ctx, spec); err != nil {
 			return nil, fmt.Errorf("seeding NetBox: %w", err)
 		}
@@ -81,21 +82,6 @@ func orDefault(s, fallback string) string {
 type seeder struct {
 	*rest
 	out Seeded
-}
-
-// fields adds the custom fields of addresses. An engineer may fill in the claim
-// and the cluster by hand; the UIDs only bm-ccm knows.
-func (s *seeder) fields(ctx context.Context, _ Spec) error {
-	for _, f := range setup.Fields() {
-		body := object{
-			"object_types": f.ObjectTypes, "name": f.Name, "type": f.Type, "label": f.Label, "group_name": f.GroupName, "description": f.Description,
-			"unique": f.Unique, "filter_logic": f.FilterLogic, "ui_visible": f.UIVisible, "ui_editable": f.UIEditable,
-		}
-		if _, err := s.ensure(ctx, "/api/extras/custom-fields/", "name", body); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (s *seeder) prefixes(ctx context.Context, spec Spec) error {

@@ -44,6 +44,7 @@ func TestReal(t *testing.T) {
 		}
 		checkSeed(t, s.Target()) // finds nothing of the former
 	})
+	t.Run("init and check", func(t *testing.T) { checkInit(t, s.Target()) })
 	t.Run("contract", func(t *testing.T) { runContract(t, s) })
 	t.Run("in use", func(t *testing.T) {
 		if _, err := Start(ctx, Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), s.URL) {

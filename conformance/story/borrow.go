@@ -13,7 +13,7 @@ import (
 	"net/url"
 
 	"github.com/bm-ccm/bm-ccm/conformance/lab"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // What a story creates in a NetBox of the user's: names that nobody has by
@@ -28,7 +28,7 @@ type loan struct {
 	path string // of the collection
 	what string
 	find url.Values
-	body map[string]any
+	body any
 }
 
 // borrow creates what the story needs and is not there, after saying so, and
@@ -51,14 +51,11 @@ func (n *IPAM) borrow(ctx context.Context, l *lab.Lab, log io.Writer) error {
 // loans are the custom fields and the prefix.
 func loans() []loan {
 	var out []loan
-	for _, f := range netboxtest.ClaimFields() {
+	for _, f := range setup.Fields() {
 		out = append(out, loan{
 			path: "/api/extras/custom-fields/", what: "custom field " + f.Name + " on IP addresses",
 			find: url.Values{"name": {f.Name}},
-			body: map[string]any{
-				"name": f.Name, "type": f.Type, "object_types": f.ObjectTypes, "unique": f.Unique,
-				"filter_logic": f.FilterLogic, "label": f.Label, "description": f.Description,
-			},
+			body: f,
 		})
 	}
 	return append(out, loan{

@@ -5,13 +5,12 @@ package story
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"slices"
-	"strings"
+
+	"github.com/bm-ccm/bm-ccm/conformance/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // IPAM is the NetBox that a story uses.
@@ -55,7 +54,7 @@ type Record struct {
 
 // Claim is the claim key of the record.
 func (r Record) Claim() string {
-	s, _ := r.CustomFields["k8s_lb_claim"].(string)
+	s, _ := r.CustomFields[setup.FieldClaim].(string)
 	return s
 }
 
@@ -64,51 +63,11 @@ func (n *IPAM) Records(ctx context.Context) ([]Record, error) {
 	var page struct {
 		Results []Record `json:"results"`
 	}
-	err := n.call(ctx, http.MethodGet, "/api/ipam/ip-addresses/?limit=1000&ordering=id&cf_k8s_cluster="+n.Cluster, nil, &page)
+	err := n.call(ctx, http.MethodGet, "/api/ipam/ip-addresses/?limit=1000&ordering=id&cf_"+setup.FieldCluster+"="+n.Cluster, nil, &page)
 	return page.Results, err
 }
 
 // call sends one request; in and out may be nil.
 func (n *IPAM) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("encoding a request to NetBox: %w", err)
-		}
-		body = strings.NewReader(string(data))
-	}
-	req, err := http.NewRequestWithContext(ctx, method, n.URL+path, body)
-	if err != nil {
-		return fmt.Errorf("preparing a request to NetBox: %w", err)
-	}
-	req.Header.Set("Authorization", authorization(n.Token))
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := n.client.Do(req)
-	if err != nil {
-		return fmt.Errorf("asking NetBox: %w", err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return fmt.Errorf("reading NetBox's answer: %w", err)
-	}
-	if resp.StatusCode >= http.StatusMultipleChoices {
-		return fmt.Errorf("NetBox answered %s to %s %s: %.300s", resp.Status, method, path, answer)
-	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("decoding NetBox's answer to %s %s: %w", method, path, err)
-	}
-	return nil
-}
-
-// authorization is the header for a token of either version.
-func authorization(token string) string {
-	if strings.HasPrefix(token, "nbt_") {
-		return "Bearer " + token
-	}
-	return "Token " + token
+	return netbox.Target{URL: n.URL, Token: n.Token, Client: n.client}.Do(ctx, method, path, in, out)
 }

@@ -96,8 +96,8 @@ func TestInspectAfterInit(t *testing.T) {
 				}
 			}
 			wantLine(t, lines, netbox.ResultOK, "version", version)
-			wantLine(t, lines, netbox.ResultOK, "foreign records", "(198.51.100.8) of cluster other")
-			wantLine(t, lines, netbox.ResultOK, "own records", "(203.0.113.5) of this cluster")
+			wantLine(t, lines, netbox.ResultOK, "foreign records", "(198.51.100.8) of cluster other, NetBox address 1 (198.51.100.7) of no cluster")
+			wantLine(t, lines, netbox.ResultOK, "own records", "(203.0.113.5)")
 			wantLine(t, lines, netbox.ResultOK, "pool public", "ipv4: 254 addresses, 1 used, 253 free")
 			if version != "4.4.10" {
 				wantLine(t, lines, netbox.ResultOK, "fence", `user bm-ccm-lab may add, change and delete addresses with {"custom_field_data__k8s_cluster":"lab"}`)
@@ -134,6 +134,15 @@ func TestInspectNamesWhatIsWrong(t *testing.T) {
 		{"another cluster's token, by its records", func(x *inspected, t *testing.T) {
 			grant(x, t, netboxtest.FencedPermissions("other")...)
 		}, netbox.ResultFail, "foreign records", "of cluster other: it is that cluster's token, or one for all"},
+		{"another cluster's token, by the records of one of many", func(x *inspected, t *testing.T) {
+			x.add(t, "198.51.100.9/32", "third", "")
+			grant(x, t, netboxtest.FencedPermissions("third")...)
+		}, netbox.ResultFail, "foreign records", "of cluster third: it is that cluster's token"},
+		{"no fence but for clusters", func(x *inspected, t *testing.T) {
+			p := netboxtest.FencedPermissions("lab")
+			p[1].Constraints = []any{p[1].Constraints, map[string]any{"custom_field_data__k8s_cluster__isnull": true}}
+			grant(x, t, p...)
+		}, netbox.ResultFail, "foreign records", "(198.51.100.7), which is not this cluster's"},
 		{"a token that does not reach our records", func(x *inspected, t *testing.T) {
 			x.add(t, "203.0.113.5/32", "lab", "")
 			grant(x, t, netboxtest.FencedPermissions("third")...)

@@ -109,55 +109,58 @@ func (c *Client) mayChange(ctx context.Context, r record) (bool, error) {
 // inspectFence looks whether NetBox keeps the token from records of others, and
 // lets it have those of its own cluster.
 func (a *Allocator) inspectFence(ctx context.Context) []Line {
-	foreign, own, err := a.samples(ctx)
+	return []Line{a.inspectPermissions(ctx), a.inspectForeign(ctx), a.inspectOwn(ctx)}
+}
+
+func (a *Allocator) inspectForeign(ctx context.Context) Line {
+	const what = "foreign records"
+	samples, err := a.foreignSamples(ctx)
 	if err != nil {
-		return []Line{failed("foreign records", err)}
+		return failed(what, err)
 	}
-	lines := []Line{a.inspectPermissions(ctx)}
-	for _, probe := range []struct {
-		what   string
-		record *record
-		none   string
-		judge  func(record, bool) Line
-	}{
-		{"foreign records", foreign, "not tried: NetBox has no address of another cluster, or without one, to try it on", a.judgeForeign},
-		{"own records", own, "not tried: NetBox has no address of this cluster yet", a.judgeOwn},
-	} {
-		if probe.record == nil {
-			lines = append(lines, Line{ResultSkip, probe.what, probe.none})
-			continue
-		}
-		may, err := a.client.mayChange(ctx, *probe.record)
+	var tried []string
+	for _, r := range samples {
+		may, err := a.client.mayChange(ctx, r)
 		if err != nil {
-			lines = append(lines, failed(probe.what, err))
-			continue
+			return failed(what, err)
 		}
-		line := probe.judge(*probe.record, may)
-		line.What = probe.what
-		lines = append(lines, line)
+		if may {
+			return Line{ResultFail, what, a.notFenced(r)}
+		}
+		tried = append(tried, fmt.Sprintf("NetBox address %d (%s) of %s", r.id, r.addr, ownerOf(r)))
 	}
-	return lines
+	if len(tried) == 0 {
+		return Line{ResultSkip, what, "not tried: NetBox has no address of another cluster, or without one, to try it on"}
+	}
+	return Line{ResultOK, what, "the token may not change " + strings.Join(tried, ", ")}
 }
 
-func (a *Allocator) judgeForeign(r record, may bool) Line {
-	if !may {
-		return Line{Result: ResultOK, Detail: fmt.Sprintf("the token may not change NetBox address %d (%s) of %s", r.id, r.addr, ownerOf(r))}
-	}
+func (a *Allocator) notFenced(r record) string {
 	if r.cluster != "" {
-		return Line{Result: ResultFail, Detail: fmt.Sprintf(
-			"the token may change NetBox address %d (%s) of cluster %s: it is that cluster's token, or one for all; put a token into netbox.tokenFile that is fenced by the constraint %s",
-			r.id, r.addr, r.cluster, asJSON(a.constraint()))}
+		return fmt.Sprintf("the token may change NetBox address %d (%s) of cluster %s: it is that cluster's token, or one for all; put a token into netbox.tokenFile that is fenced by the constraint %s",
+			r.id, r.addr, r.cluster, asJSON(a.constraint()))
 	}
-	return Line{Result: ResultFail, Detail: fmt.Sprintf(
-		"the token may change NetBox address %d (%s), which is not this cluster's: put the constraint %s on the permission to add, change and delete %s",
-		r.id, r.addr, asJSON(a.constraint()), setup.ObjectType)}
+	return fmt.Sprintf("the token may change NetBox address %d (%s), which is not this cluster's: put the constraint %s on the permission to add, change and delete %s",
+		r.id, r.addr, asJSON(a.constraint()), setup.ObjectType)
 }
 
-func (a *Allocator) judgeOwn(r record, may bool) Line {
-	if may {
-		return Line{Result: ResultOK, Detail: fmt.Sprintf("the token may change NetBox address %d (%s) of this cluster", r.id, r.addr)}
+func (a *Allocator) inspectOwn(ctx context.Context) Line {
+	const what = "own records"
+	r, err := a.sample(ctx, url.Values{"cf_" + setup.FieldCluster: {a.cluster}}, func(r record) bool { return r.cluster == a.cluster })
+	if err != nil {
+		return failed(what, err)
 	}
-	return Line{Result: ResultFail, Detail: fmt.Sprintf(
+	if r == nil {
+		return Line{ResultSkip, what, "not tried: NetBox has no address of this cluster yet"}
+	}
+	may, err := a.client.mayChange(ctx, *r)
+	switch {
+	case err != nil:
+		return failed(what, err)
+	case may:
+		return Line{ResultOK, what, fmt.Sprintf("the token may change NetBox address %d (%s)", r.id, r.addr)}
+	}
+	return Line{ResultFail, what, fmt.Sprintf(
 		"the token may not change NetBox address %d (%s) of this cluster, %s: it is another cluster's token, or the constraint of its permission is not %s",
 		r.id, r.addr, a.cluster, asJSON(a.constraint()))}
 }
@@ -169,30 +172,48 @@ func ownerOf(r record) string {
 	return "cluster " + r.cluster
 }
 
-// samples returns an address that is not this cluster's, rather one of another
-// cluster than of none, and one that is. Either may be nil.
-func (a *Allocator) samples(ctx context.Context) (foreign, own *record, err error) {
-	// NetBox passes over filters of fields that it does not have.
-	cf := "cf_" + setup.FieldCluster
-	for _, query := range []url.Values{
-		{cf + "__empty": {"false"}, cf + "__n": {a.cluster}}, {cf: {a.cluster}}, {"status__n": {statusReserved}, cf + "__empty": {"true"}},
-	} {
-		query.Set("limit", "50")
-		found, err := a.client.addresses(ctx, "looking for addresses to try the token's rights on", query)
+// maxForeign bounds on how many other clusters' records a token is tried.
+const maxForeign = 20
+
+// foreignSamples returns an address of each other cluster, and one of none.
+func (a *Allocator) foreignSamples(ctx context.Context) ([]record, error) {
+	const cf = "cf_" + setup.FieldCluster
+	var out []record
+	known := []string{a.cluster}
+	for range maxForeign {
+		r, err := a.sample(ctx, url.Values{cf + "__empty": {"false"}, cf + "__n": known},
+			func(r record) bool { return r.cluster != "" && !slices.Contains(known, r.cluster) })
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		for _, r := range found.Results {
-			switch {
-			case r.cluster == a.cluster && own == nil:
-				own = &r
-			case r.cluster == a.cluster, r.cluster == "" && r.status == statusReserved:
-			case foreign == nil || foreign.cluster == "" && r.cluster != "":
-				foreign = &r
-			}
+		if r == nil {
+			break
+		}
+		out, known = append(out, *r), append(known, r.cluster)
+	}
+	// One of a stock of reserved addresses may be the cluster's to take.
+	r, err := a.sample(ctx, url.Values{cf + "__empty": {"true"}, "status__n": {statusReserved}},
+		func(r record) bool { return r.cluster == "" && r.status != statusReserved })
+	if r != nil {
+		out = append(out, *r)
+	}
+	return out, err
+}
+
+// sample returns an address that fits, or nil. The query narrows the list only:
+// NetBox passes over filters of fields that it does not have.
+func (a *Allocator) sample(ctx context.Context, query url.Values, fits func(record) bool) (*record, error) {
+	query.Set("limit", "50")
+	found, err := a.client.addresses(ctx, "looking for addresses to try the token's rights on", query)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range found.Results {
+		if fits(r) {
+			return &r, nil
 		}
 	}
-	return foreign, own, nil
+	return nil, nil //nolint:nilnil // absence is an answer
 }
 
 // identity is the user that NetBox takes the token for.

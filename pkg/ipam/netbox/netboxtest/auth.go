@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // DefaultToken is the superuser's token of a Server that was given none. It is
@@ -59,19 +61,15 @@ type Permission struct {
 // everything that bm-ccm reads, and write only addresses whose custom field
 // k8s_cluster has this value.
 func FencedPermissions(cluster string) []Permission {
+	var viewed []string
+	for _, v := range setup.Views() {
+		viewed = append(viewed, v.ObjectType)
+	}
 	return []Permission{
-		{
-			Name: cluster + " view", Actions: []string{"view"},
-			ObjectTypes: []string{
-				"ipam.prefix", "ipam.iprange", "ipam.ipaddress", "ipam.vrf", "ipam.role", "tenancy.tenant", "extras.tag",
-				"extras.customfield", "dcim.device", "dcim.interface", "dcim.site", "dcim.region", "dcim.location",
-				"dcim.rack", "dcim.devicetype", "virtualization.virtualmachine", "virtualization.vminterface",
-				"virtualization.cluster",
-			},
-		},
+		{Name: cluster + " view", Actions: []string{"view"}, ObjectTypes: viewed},
 		{
 			Name: cluster + " addresses", Actions: []string{"add", "change", "delete"},
-			ObjectTypes: []string{"ipam.ipaddress"}, Constraints: map[string]any{"custom_field_data__k8s_cluster": cluster},
+			ObjectTypes: []string{setup.ObjectType}, Constraints: map[string]any{setup.ClusterConstraint: cluster},
 		},
 	}
 }
