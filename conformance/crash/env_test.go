@@ -313,6 +313,9 @@ func (w *world) log() string {
 }
 
 func (w *world) showLog() {
+	if keep := os.Getenv("CRASH_LOG"); keep != "" {
+		_ = os.WriteFile(keep, []byte(w.log()), 0o600)
+	}
 	if !w.t.Failed() {
 		return
 	}
