@@ -61,7 +61,9 @@ func (o *checkOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	lines := netbox.NewAllocator(nb, config.ClusterName, "", netbox.Record{}).Inspect(ctx, pools)
+	// What else a record holds is valid in any NetBox.
+	record := netbox.Record{Tenant: config.NetBox.Record.Tenant, Tags: config.NetBox.Record.Tags, CustomFields: config.NetBox.Record.CustomFields}
+	lines := netbox.NewAllocator(nb, config.ClusterName, "", record).Inspect(ctx, pools)
 	if poolLine != nil {
 		lines = append(lines, *poolLine)
 	}

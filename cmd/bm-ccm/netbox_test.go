@@ -70,21 +70,26 @@ func (d *desk) init(args ...string) (string, error) {
 	return run(d.t, append([]string{"netbox", "init", "--url", d.url, "--token-file", d.path("admin"), "--cluster", "lab"}, args...)...)
 }
 
-// config writes a cloud configuration.
-func (d *desk) config(cluster, tokenFile string) string {
+// config writes a cloud configuration; more goes below netbox.
+func (d *desk) config(cluster, tokenFile string, more ...string) string {
 	return d.file("cloud.yaml", "apiVersion: config.bm-ccm.io/v1alpha1\nkind: CloudConfig\nclusterName: "+cluster+
-		"\nnetbox:\n  url: "+d.url+"\n  tokenFile: "+d.path(tokenFile)+"\n")
+		"\nnetbox:\n  url: "+d.url+"\n  tokenFile: "+d.path(tokenFile)+"\n"+strings.Join(more, "\n"))
 }
 
-// cluster serves AddressPools and returns a kubeconfig for them.
+// cluster serves AddressPools, and no Services, and returns a kubeconfig.
 func (d *desk) cluster(pools string) string {
+	answers := map[string]string{
+		"/apis/bm-ccm.io/v1alpha1/addresspools":        `{"apiVersion":"bm-ccm.io/v1alpha1","kind":"AddressPoolList","items":[` + pools + `]}`,
+		"/apis/bm-ccm.io/v1alpha1/loadbalancerclasses": `{"apiVersion":"bm-ccm.io/v1alpha1","kind":"LoadBalancerClassList","items":[]}`,
+		"/api/v1/services":                             `{"apiVersion":"v1","kind":"ServiceList","items":[]}`,
+		"/api/v1/namespaces/kube-system":               `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"kube-system","uid":"uid-1"}}`,
+	}
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/apis/bm-ccm.io/v1alpha1/addresspools" {
-			w.WriteHeader(http.StatusNotFound)
-			return
-		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"apiVersion":"bm-ccm.io/v1alpha1","kind":"AddressPoolList","items":[`+pools+`]}`)
+		if answers[r.URL.Path] == "" {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		_, _ = io.WriteString(w, answers[r.URL.Path])
 	}))
 	d.t.Cleanup(api.Close)
 	return d.file("kubeconfig", `{"apiVersion":"v1","kind":"Config","current-context":"a",
@@ -229,6 +234,10 @@ func TestNetBoxCheck(t *testing.T) {
 	if err != nil || !strings.Contains(out, "the cluster has no AddressPool") {
 		t.Errorf("without pools: %v\n%s", err, out)
 	}
+	out, err = check("--cloud-config", d.config("lab", "token", "  record: {tenant: stock, tags: [nope]}"))
+	if err == nil || !strings.Contains(out, "ok    netbox.record.tenant") || !strings.Contains(out, "FAIL  netbox.record.tags[0]") {
+		t.Errorf("with a record: %v\n%s", err, out)
+	}
 	out, err = check("--cloud-config", d.config("other", "token"), "-o", "json")
 	var lines []netbox.Line
 	if jsonErr := json.Unmarshal([]byte(out), &lines); jsonErr != nil {
@@ -279,6 +288,36 @@ func TestNetBoxAudit(t *testing.T) {
 				t.Errorf("told already: %t", told)
 			}
 		})
+	}
+}
+
+// TestNetBoxAuditForReal compares a NetBox with a cluster that has no Services.
+func TestNetBoxAuditForReal(t *testing.T) {
+	d := newDesk(t)
+	if _, err := d.init("--out", d.path("token")); err != nil {
+		t.Fatal(err)
+	}
+	audit := func() (string, error) {
+		return run(t, "netbox", "audit", "--cloud-config", d.config("lab", "token"), "--kubeconfig", d.cluster(poolPublic))
+	}
+	if out, err := audit(); err != nil || out != "NetBox and the Services agree.\n" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := d.srv.WriteBehindBack(map[string]any{"address": "203.0.113.9/32", "custom_fields": map[string]any{
+		setup.FieldClaim: "lab/default/web/ipv4", setup.FieldCluster: "lab", setup.FieldClusterUID: "uid-1", setup.FieldServiceUID: "uid-2",
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := audit()
+	if err == nil || exitCode(err) != exitDifferences || !strings.Contains(out, "orphan  default/web  203.0.113.9  ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if n := len(d.srv.Addresses()); n != 1 {
+		t.Errorf("%d addresses afterwards: audit changes nothing", n)
+	}
+	d.srv.Inject(netboxtest.Fault{Status: http.StatusBadGateway})
+	if out, err := audit(); err == nil || exitCode(err) != exitUnknown || out != "" || strings.Contains(err.Error(), "\n") {
+		t.Errorf("without NetBox: %v\n%s", err, out)
 	}
 }
 
