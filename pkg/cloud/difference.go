@@ -106,9 +106,12 @@ type comparison struct {
 	wanted map[string]bool
 	// held has the addresses in the status of live Services.
 	held map[netip.Addr]bool
-	// refused are the Services that do not fit into the group whose address they want.
-	refused map[string]bool
+	// refused are the Services that do not fit into a group.
+	refused map[refusal]bool
 }
+
+// refusal names a group and a Service, both as in claimant.
+type refusal struct{ group, service string }
 
 // claimant is what stands for a Service in a claim key: "namespace/name", or
 // "namespace/+key" where it shares an address.
@@ -125,7 +128,7 @@ func sharingKey(svc *corev1.Service) string { return ipam.SharingKey(svc.Annotat
 func newComparison(claims []ipam.Claim, services []*corev1.Service, defaultClass string) *comparison {
 	c := &comparison{
 		recorded: map[string][]ipam.Claim{}, byAddr: map[netip.Addr]ipam.Claim{},
-		wanted: map[string]bool{}, held: map[netip.Addr]bool{}, refused: map[string]bool{},
+		wanted: map[string]bool{}, held: map[netip.Addr]bool{}, refused: map[refusal]bool{},
 	}
 	for _, claim := range claims {
 		key := holderKey(claim.Key)
@@ -142,26 +145,41 @@ func newComparison(claims []ipam.Claim, services []*corev1.Service, defaultClass
 		for _, a := range statusAddrs(svc) {
 			c.held[a] = true
 		}
-		if sharingKey(svc) != "" {
-			groups[who] = append(groups[who], sharerOf(svc, classNameOf(svc, defaultClass), c.sharedBy(svc, who)))
+		for group, shared := range c.sharedBy(svc) {
+			groups[group] = append(groups[group], sharerOf(svc, classNameOf(svc, defaultClass), shared))
 		}
 	}
-	for who, sharers := range groups {
-		namespace, _, _ := cache.SplitMetaNamespaceKey(who) // it was joined above
+	for group, sharers := range groups {
 		for name := range ipam.Admit("", sharers) {
-			c.refused[namespace+"/"+name] = true
+			c.refuse(group, name)
 		}
 	}
 	return c
 }
 
-// sharedBy returns the addresses of a Service that are recorded for its group.
-func (c *comparison) sharedBy(svc *corev1.Service, group string) map[ipam.Family]netip.Addr {
-	out := map[ipam.Family]netip.Addr{}
-	for _, claim := range c.recorded[group] {
-		if held(svc, claim.Key.Family) == claim.Addr {
-			out[claim.Key.Family] = claim.Addr
+// refuse notes that a Service may not be in a group.
+func (c *comparison) refuse(group, service string) {
+	namespace, _, _ := cache.SplitMetaNamespaceKey(group) // claimant joined it
+	c.refused[refusal{group, holderKey(ipam.Key{Namespace: namespace, Service: service})}] = true
+}
+
+// sharedBy returns the groups that a Service wants to be in or is, with the
+// addresses that it has of theirs.
+func (c *comparison) sharedBy(svc *corev1.Service) map[string]map[ipam.Family]netip.Addr {
+	out := map[string]map[ipam.Family]netip.Addr{}
+	if sharingKey(svc) != "" {
+		out[claimant(svc)] = map[ipam.Family]netip.Addr{}
+	}
+	for _, a := range statusAddrs(svc) {
+		claim, ok := c.byAddr[a]
+		if _, shared := claim.Key.Group(); !ok || !shared || claim.Key.Namespace != svc.Namespace {
+			continue
 		}
+		group := holderKey(claim.Key)
+		if out[group] == nil {
+			out[group] = map[ipam.Family]netip.Addr{}
+		}
+		out[group][claim.Key.Family] = a
 	}
 	return out
 }
@@ -174,7 +192,7 @@ func (c *comparison) orphaned(claim ipam.Claim) bool {
 
 // differencesOf compares a Service with what is recorded for it.
 func (c *comparison) differencesOf(svc *corev1.Service) []Difference {
-	if c.refused[serviceKey(svc)] {
+	if c.refused[refusal{claimant(svc), serviceKey(svc)}] {
 		return nil // it waits, and says why
 	}
 	var out []Difference

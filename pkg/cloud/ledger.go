@@ -157,6 +157,11 @@ func (l *ledger) due(differences []Difference) []Difference {
 // free releases an orphaned claim, after the API server itself has said that
 // there is no Service for it: the cache may be behind.
 func (l *ledger) free(ctx context.Context, orphan Difference) error {
+	key, shared := orphan.Key.Group()
+	id := groupID{orphan.Namespace, key}
+	if shared {
+		defer l.groups.lock(id)()
+	}
 	list, err := l.client.CoreV1().Services(orphan.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return fmt.Errorf("asking for the Services of namespace %s: %w", orphan.Namespace, err)
@@ -173,6 +178,9 @@ func (l *ledger) free(ctx context.Context, orphan Difference) error {
 	}
 	if err := l.allocator.Release(ctx, orphan.Key); err != nil {
 		return fmt.Errorf("releasing: %w", err)
+	}
+	if shared {
+		l.groups.emptied(id, orphan.Key.Family)
 	}
 	orphansFreed.Inc()
 	klog.FromContext(ctx).Info("Freed a claim whose Service is gone", "claim", orphan.Key, "address", orphan.Addr)

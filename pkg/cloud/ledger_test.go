@@ -83,7 +83,8 @@ func TestFreeAsksTheAPIServer(t *testing.T) {
 			}
 			a := inline.New("lab")
 			a.Restore([]ipam.Claim{tt.claim})
-			l := &ledger{allocator: a, client: client, services: newServiceInformer(client, classView{})}
+			services := newServiceInformer(client, classView{})
+			l := &ledger{allocator: a, client: client, services: services, groups: &groups{services: services.inNamespace}}
 			if err := l.free(t.Context(), orphan(tt.claim)); err != nil {
 				t.Fatal(err)
 			}
@@ -136,6 +137,7 @@ func TestInlineClaims(t *testing.T) {
 		}
 		slices.Sort(got)
 		slices.Sort(tt.want)
+		got, tt.want = slices.Compact(got), slices.Compact(tt.want)
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}

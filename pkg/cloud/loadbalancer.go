@@ -229,13 +229,13 @@ func (b *balancer) letGo(ctx context.Context, svc *corev1.Service, place *place,
 	if !place.shares {
 		return nil
 	}
-	if lost {
-		if err := b.releaseUnneeded(ctx, place.group, append(slices.Clone(place.others), svc), b.allocator.Release); err != nil {
-			return err
-		}
-	}
 	if b.groups.joined(place.group, svc, kept) {
 		b.wake(place.others)
+	}
+	if lost {
+		if err := b.releaseUnneeded(ctx, place.group, "", b.allocator.Release); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -195,42 +195,111 @@ func inlineClaims(cluster string, services []*corev1.Service, pools []ipam.Pool)
 	if err != nil {
 		return nil, err
 	}
-	// Where two Services of a group differ, the older one has the group's address.
-	services = slices.SortedFunc(slices.Values(services), func(a, b *corev1.Service) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	shared := map[ipam.Key]netip.Addr{}
 	var claims []ipam.Claim
+	r := newRestorer(cluster, services)
+	for _, svc := range r.services {
+		for _, addr := range statusAddrs(svc) {
+			if !inNetBox.Contains(addr) && (known || listed.Contains(addr)) {
+				claims = append(claims, r.claim(svc, addr))
+			}
+		}
+	}
+	return r.sharedFirst(claims), nil
+}
+
+// restorer tells whose the addresses are that several Services have.
+type restorer struct {
+	cluster string
+	// services are the load balancers, the oldest first.
+	services []*corev1.Service
+	// holders counts the Services of a namespace that have an address.
+	holders map[heldIn]int
+	// shared holds the address of each group.
+	shared map[ipam.Key]netip.Addr
+}
+
+// heldIn is an address in a namespace.
+type heldIn struct {
+	namespace string
+	addr      netip.Addr
+}
+
+func newRestorer(cluster string, services []*corev1.Service) *restorer {
+	r := &restorer{cluster: cluster, holders: map[heldIn]int{}, shared: map[ipam.Key]netip.Addr{}}
 	for _, svc := range services {
 		if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 			continue
 		}
-		for _, addr := range statusAddrs(svc) {
-			if !inNetBox.Contains(addr) && (known || listed.Contains(addr)) {
-				claims = append(claims, restoredClaim(cluster, svc, addr, shared))
-			}
+		r.services = append(r.services, svc)
+		for _, a := range statusAddrs(svc) {
+			r.holders[heldIn{svc.Namespace, a}]++
 		}
 	}
-	return claims, nil
+	slices.SortFunc(r.services, func(a, b *corev1.Service) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	taken := map[netip.Addr]bool{}
+	for _, svc := range r.services {
+		for _, a := range statusAddrs(svc) {
+			r.choose(svc, a, taken)
+		}
+	}
+	return r
 }
 
-// restoredClaim is the claim of an address that a Service has: that of its
-// group, or its own one where the group has another address. shared holds the
-// addresses of groups so far.
-func restoredClaim(cluster string, svc *corev1.Service, addr netip.Addr, shared map[ipam.Key]netip.Addr) ipam.Claim {
+// choose takes an address for that of a Service's group if more Services have
+// it than the one so far.
+func (r *restorer) choose(svc *corev1.Service, a netip.Addr, taken map[netip.Addr]bool) {
+	key := sharingKey(svc)
+	if key == "" || taken[a] {
+		return
+	}
+	group := ipam.GroupKey(r.cluster, svc.Namespace, key, ipam.FamilyOf(a))
+	before, ok := r.shared[group]
+	if ok && r.holders[heldIn{svc.Namespace, before}] >= r.holders[heldIn{svc.Namespace, a}] {
+		return
+	}
+	delete(taken, before)
+	r.shared[group], taken[a] = a, true
+}
+
+// claim returns the claim of an address that a Service has: that of its group,
+// or its own one where the group has another address. Where Services have one address together without a
+// key (any longer), they are taken for a group that has no name, so that all
+// but the last of them get an address of their own.
+func (r *restorer) claim(svc *corev1.Service, addr netip.Addr) ipam.Claim {
 	family := ipam.FamilyOf(addr)
 	if key := sharingKey(svc); key != "" {
-		group := ipam.GroupKey(cluster, svc.Namespace, key, family)
-		if other, ok := shared[group]; !ok || other == addr {
-			shared[group] = addr
+		if group := ipam.GroupKey(r.cluster, svc.Namespace, key, family); r.shared[group] == addr {
 			return ipam.Claim{Key: group, Owner: ipam.Owner{UID: ipam.SharedUID}, Addr: addr}
 		}
 	}
+	if r.holders[heldIn{svc.Namespace, addr}] > 1 {
+		nobodys := ipam.GroupKey(r.cluster, svc.Namespace, "~"+addr.String(), family)
+		return ipam.Claim{Key: nobodys, Owner: ipam.Owner{UID: ipam.SharedUID}, Addr: addr}
+	}
 	return ipam.Claim{
-		Key:   ipam.Key{Cluster: cluster, Namespace: svc.Namespace, Service: svc.Name, Family: family},
+		Key:   ipam.Key{Cluster: r.cluster, Namespace: svc.Namespace, Service: svc.Name, Family: family},
 		Owner: ipam.Owner{UID: string(svc.UID)},
 		Addr:  addr,
 	}
+}
+
+// sharedFirst puts the claims of groups that users have named first: where two
+// claims have one address, the first one counts.
+func (r *restorer) sharedFirst(claims []ipam.Claim) []ipam.Claim {
+	named := func(c ipam.Claim) bool { return r.shared[c.Key].IsValid() }
+	slices.SortStableFunc(claims, func(a, b ipam.Claim) int {
+		switch {
+		case named(a) == named(b):
+			return 0
+		case named(a):
+			return -1
+		default:
+			return 1
+		}
+	})
+	return claims
 }
 
 // addressSet returns the addresses of some pools. What is wrong with a pool is

@@ -123,6 +123,9 @@ func (gs *groups) learn(claims []ipam.Claim, complete bool) {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
 	gs.complete = gs.complete || complete
+	for id, g := range gs.known {
+		gs.forgetUnused(id, g)
+	}
 	for _, c := range claims {
 		if key, ok := c.Key.Group(); ok && !c.Reserved {
 			g := gs.get(groupID{c.Key.Namespace, key})
@@ -131,6 +134,17 @@ func (gs *groups) learn(claims []ipam.Claim, complete bool) {
 			}
 		}
 	}
+}
+
+// found is told what is recorded for a group: just after a start that may not
+// be known, and a Service that left may have taken the address along.
+func (gs *groups) found(id groupID, claims []ipam.Claim) {
+	gs.learn(claims, false)
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	maps.DeleteFunc(gs.get(id).addrs, func(f ipam.Family, _ netip.Addr) bool {
+		return !slices.ContainsFunc(claims, func(c ipam.Claim) bool { return c.Key.Family == f })
+	})
 }
 
 // sharing returns the groups whose address a Service has in its status, other
@@ -162,6 +176,15 @@ func (gs *groups) addr(id groupID, f ipam.Family) netip.Addr {
 	return gs.get(id).addrs[f]
 }
 
+// addAddrs adds the addresses of a group to a set.
+func (gs *groups) addAddrs(id groupID, to map[netip.Addr]bool) {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	for _, a := range gs.get(id).addrs {
+		to[a] = true
+	}
+}
+
 // others returns the live Services, except one, that want the address of a
 // group or have it.
 func (gs *groups) others(id groupID, except types.UID) []*corev1.Service {
@@ -170,10 +193,13 @@ func (gs *groups) others(id groupID, except types.UID) []*corev1.Service {
 	g := gs.get(id)
 	var out []*corev1.Service
 	for _, svc := range gs.services(id.namespace) {
-		if svc.UID == except || svc.Spec.Type != corev1.ServiceTypeLoadBalancer || g.left[svc.UID] {
+		if svc.UID == except || svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 			continue
 		}
-		if wanted, ok := groupOf(svc); ok && wanted == id || len(g.heldBy(svc)) > 0 {
+		// Who has left may want to come back, but not from its deletion.
+		wanted, ok := groupOf(svc)
+		wants := ok && wanted == id && (svc.DeletionTimestamp == nil || !g.left[svc.UID])
+		if wants || !g.left[svc.UID] && len(g.heldBy(svc)) > 0 {
 			out = append(out, svc)
 		}
 	}
@@ -306,12 +332,7 @@ func (b *balancer) place(ctx context.Context, svc *corev1.Service, ask ipam.Ask)
 // judge decides whether a Service may be in its group, and on what terms.
 func (b *balancer) judge(svc *corev1.Service, p *place) {
 	members := append([]*corev1.Service{svc}, p.others...)
-	refused := b.groups.admit(p.group, members, func(s *corev1.Service) string {
-		if class, err := b.catalogue.classOf(s); err == nil {
-			return class.Name
-		}
-		return requestedClass(s)
-	})
+	refused := b.groups.admit(p.group, members, b.classOfMember)
 	p.refusal = refused[svc.Name]
 	p.asked = map[ipam.Family]netip.Addr{}
 	slices.SortFunc(members, func(a, b *corev1.Service) int {
@@ -365,15 +386,22 @@ func (b *balancer) groupsOf(svc *corev1.Service) []groupID {
 }
 
 // refuse says why a Service does not share. It keeps the address that it has,
-// unless another Service of the group now has the same port on that.
+// unless that is one of a group in which another Service has the same port.
 func (b *balancer) refuse(svc *corev1.Service, p *place) (outcome, error) {
-	if !p.refusal.Ports {
-		return outcome{}, p.refusal
+	clashes := map[netip.Addr]bool{}
+	if p.refusal.Ports {
+		b.groups.addAddrs(p.group, clashes)
+	}
+	for _, id := range p.former {
+		members := append(b.groups.others(id, svc.UID), svc)
+		if r := b.groups.admit(id, members, b.classOfMember)[svc.Name]; r != nil && r.Ports {
+			b.groups.addAddrs(id, clashes)
+		}
 	}
 	left := svc.Status.LoadBalancer.DeepCopy()
 	left.Ingress = slices.DeleteFunc(left.Ingress, func(in corev1.LoadBalancerIngress) bool {
 		a, err := netip.ParseAddr(in.IP)
-		return err == nil && b.groups.addr(p.group, ipam.FamilyOf(a)) == a.Unmap()
+		return err == nil && clashes[a.Unmap()]
 	})
 	if len(left.Ingress) == len(svc.Status.LoadBalancer.Ingress) {
 		return outcome{}, p.refusal
@@ -381,27 +409,37 @@ func (b *balancer) refuse(svc *corev1.Service, p *place) (outcome, error) {
 	return outcome{status: left, waits: p.refusal}, nil
 }
 
+// classOfMember is the name of the class of a Service, also of a class that
+// does not exist.
+func (b *balancer) classOfMember(svc *corev1.Service) string {
+	if class, err := b.catalogue.classOf(svc); err == nil {
+		return class.Name
+	}
+	return requestedClass(svc)
+}
+
 // leave takes a Service out of a group, whose address is freed with the last
 // one. The group is locked.
 func (b *balancer) leave(ctx context.Context, id groupID, svc *corev1.Service, free func(context.Context, ipam.Key) error) error {
-	others := b.groups.others(id, svc.UID)
-	if err := b.releaseUnneeded(ctx, id, others, free); err != nil {
+	if err := b.releaseUnneeded(ctx, id, svc.UID, free); err != nil {
 		return err
 	}
 	b.groups.parted(id, svc.UID)
-	b.wake(others)
+	b.wake(b.groups.others(id, svc.UID))
 	return nil
 }
 
-// releaseUnneeded frees the addresses of a group that none of these Services
+// releaseUnneeded frees the addresses of a group that no Service, except one,
 // wants or has.
-func (b *balancer) releaseUnneeded(ctx context.Context, id groupID, members []*corev1.Service, free func(context.Context, ipam.Key) error) error {
+func (b *balancer) releaseUnneeded(ctx context.Context, id groupID, except types.UID, free func(context.Context, ipam.Key) error) error {
 	claims, err := b.allocator.Find(ctx, id.namespace, id.service())
 	if err != nil {
 		return fmt.Errorf("looking for the addresses that this Service shares: %w", err)
 	}
+	b.groups.found(id, claims)
+	others := b.groups.others(id, except)
 	for _, c := range claims {
-		if b.groups.needed(id, members, c.Key.Family) {
+		if b.groups.needed(id, others, c.Key.Family) {
 			continue
 		}
 		if err := free(ctx, c.Key); err != nil {
