@@ -17,12 +17,15 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
 )
 
+// test is one part of the suite.
+type test struct {
+	name string
+	run  func(*testing.T, *scene)
+}
+
 // Run tests the allocator against a NetBox.
 func Run(t *testing.T, target Target) {
-	tests := []struct {
-		name string
-		run  func(*testing.T, *scene)
-	}{
+	tests := []test{
 		{"a claim is recorded, found and released", testLifeCycle},
 		{"IPv6", testIPv6},
 		{"racing claims get distinct addresses", testRacingClaims},
@@ -53,7 +56,7 @@ func Run(t *testing.T, target Target) {
 		{"a missing prefix and VRF", testMissing},
 		{"usage", testUsage},
 	}
-	for _, tt := range tests {
+	for _, tt := range append(tests, poolTests...) {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, newScene(t, target)) })
 	}
 }
