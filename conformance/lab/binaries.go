@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,6 +92,17 @@ func newBuilder(say func(string, ...any)) (*builder, error) {
 func ProductDir() (string, error) {
 	module, err := findModule()
 	return filepath.Dir(module), err
+}
+
+// Build builds the programs of a lab, those of Kubernetes too, where they are
+// missing. It says to log how far it is.
+func Build(ctx context.Context, log io.Writer) error {
+	b, err := newBuilder(newProgress(log).say)
+	if err != nil {
+		return err
+	}
+	_, err = b.build(ctx, ownPackages)
+	return err
 }
 
 // findModule looks for the conformance module in the working directory, the

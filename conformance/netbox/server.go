@@ -70,6 +70,20 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
+// Install installs NetBox for later starts, where that was not done yet. It
+// takes minutes the first time on a machine.
+func Install(ctx context.Context, o Options) error {
+	o, err := o.complete()
+	if err != nil {
+		return fmt.Errorf("options of NetBox: %w", err)
+	}
+	if os.Geteuid() != 0 {
+		return ErrNotRoot
+	}
+	_, err = prepare(ctx, o.Version, newProgress(o.Log))
+	return err
+}
+
 func boot(ctx context.Context, i *install, b *backend, o Options) (*Server, error) {
 	if err := raiseLoopback(ctx, o.NetNS); err != nil {
 		return nil, err

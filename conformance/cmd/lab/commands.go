@@ -20,6 +20,14 @@ import (
 
 const noSlot = -1
 
+// build builds what a lab is made of.
+func build(ctx context.Context, args []string) error {
+	if err := parse(flag.NewFlagSet("lab build", flag.ContinueOnError), args); err != nil {
+		return ignoreHelp(err)
+	}
+	return lab.Build(ctx, os.Stderr)
+}
+
 // up makes a lab.
 func up(ctx context.Context, args []string) error {
 	o := lab.Options{Log: os.Stderr, Images: map[string]lab.Image{}}

@@ -16,6 +16,7 @@ const usage = `lab makes a Kubernetes cluster on this machine out of network nam
 etcd, kube-apiserver, controller manager, scheduler, nodes with the real kubelet
 and kube-proxy, an FRR router, and a client on the far side of it.
 
+  lab build                     build the programs of a lab; the first time takes minutes
   lab up [flags]                make a lab; it lives until this is interrupted (lab up -h)
   lab down [--slot N]           remove a lab that was kept
   lab status                    show the labs of this machine
@@ -48,7 +49,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	commands := map[string]func(context.Context, []string) error{
-		"up": up, "down": down, "status": status, "kubectl": kubectl, "exec": execute, "vtysh": vtysh,
+		"build": build, "up": up, "down": down, "status": status, "kubectl": kubectl, "exec": execute, "vtysh": vtysh,
 	}
 	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
 		fmt.Print(usage)

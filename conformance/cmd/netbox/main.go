@@ -18,6 +18,7 @@ import (
 
 const usage = `Usage: netbox COMMAND [flags]     (netbox COMMAND --help tells the flags)
 
+  install install a NetBox for later starts (6 to 12 minutes, once on a machine)
   up      start a NetBox; the first time on a machine installs it (6 to 12 minutes)
   seed    put devices, prefixes, custom fields and a cluster's token into it
   status  tell where it listens
@@ -42,14 +43,14 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	commands := map[string]func(context.Context, []string) error{"up": up, "down": down, "seed": seed, "status": status}
+	commands := map[string]func(context.Context, []string) error{"install": install, "up": up, "down": down, "seed": seed, "status": status}
 	if len(args) == 0 || args[0] == "--help" || args[0] == "-h" || args[0] == "help" {
 		fmt.Print(usage)
 		return flag.ErrHelp
 	}
 	command, ok := commands[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown command %q: up, seed, status or down", args[0])
+		return fmt.Errorf("unknown command %q: install, up, seed, status or down", args[0])
 	}
 	return command(ctx, args[1:])
 }
@@ -66,6 +67,16 @@ func parse(name string, args []string, define func(*flag.FlagSet)) (dir string, 
 		return "", fmt.Errorf("%s takes no arguments, only flags: %q", name, flags.Arg(0))
 	}
 	return filepath.Abs(dir)
+}
+
+func install(ctx context.Context, args []string) (err error) {
+	o := netbox.Options{Log: os.Stdout}
+	if o.Dir, err = parse("install", args, func(f *flag.FlagSet) {
+		f.StringVar(&o.Version, "version", netbox.DefaultVersion, "NetBox release, 4.7.0 or newer")
+	}); err != nil {
+		return err
+	}
+	return netbox.Install(ctx, o)
 }
 
 func up(ctx context.Context, args []string) (err error) {
