@@ -4,12 +4,15 @@
 package cloud
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	servicehelper "k8s.io/cloud-provider/service/helpers"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
 const finalizer = servicehelper.LoadBalancerCleanupFinalizer
@@ -32,6 +35,11 @@ func lbService(class string, edit ...func(*corev1.Service)) *corev1.Service {
 
 func TestClassView(t *testing.T) {
 	deleted := func(s *corev1.Service) { s.DeletionTimestamp = &metav1.Time{} }
+	pools, err := addressSet([]ipam.Pool{netboxPool("nb", "192.0.2.0/28")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	formerly := func() classView { return classView{kept: &keptServices{pools: pools}} }
 	tests := []struct {
 		name   string
 		view   classView
@@ -44,6 +52,11 @@ func TestClassView(t *testing.T) {
 		{"foreign, with a default", classView{servesDefault: true}, lbService("example.com/lb"), false},
 		{"no class", classView{}, lbService(""), false},
 		{"no class, with a default", classView{servesDefault: true}, lbService(""), true},
+		{"no class, of a default that is gone", formerly(), lbService(""), true},
+		{"no class, of a default that is gone, being deleted", formerly(), lbService("", deleted), true},
+		{"no class, with another party's address", formerly(), lbService("", func(s *corev1.Service) { s.Status.LoadBalancer.Ingress[0].IP = "198.51.100.1" }), false},
+		{"no class, with our address but not our finalizer", formerly(), lbService("", func(s *corev1.Service) { s.Finalizers = nil }), false},
+		{"foreign, with our address", formerly(), lbService("example.com/lb"), false},
 		{"ours, being deleted", classView{}, lbService("bm-ccm.io/public", deleted), true},
 		{"ours, released, held by another finalizer", classView{}, lbService("bm-ccm.io/public", deleted, func(s *corev1.Service) { s.Finalizers = []string{"other/one"} }), false},
 	}
@@ -80,6 +93,46 @@ func TestClassView(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A Service that was recognised stays ours when its status is wiped: its claim
+// is still to be freed.
+func TestClassViewRemembersWhoItKeeps(t *testing.T) {
+	pools, err := addressSet([]ipam.Pool{netboxPool("nb", "192.0.2.0/28")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := classView{kept: &keptServices{pools: pools}}
+	for _, edit := range []func(*corev1.Service){
+		func(*corev1.Service) {},
+		func(s *corev1.Service) { s.Status.LoadBalancer = corev1.LoadBalancerStatus{} },
+	} {
+		svc := lbService("", edit)
+		v.project(svc)
+		if !isServed(svc) {
+			t.Errorf("hidden: %+v", svc.Status)
+		}
+	}
+}
+
+// What had its address from a default class that is gone keeps it without a
+// word, and frees it when it is deleted.
+func TestDefaultClassIsTakenAway(t *testing.T) {
+	w := newWorld(t, newShelf(inlinePool("v4", "192.0.2.1-192.0.2.9")), nil)
+	w.create("web", "", 80)
+	w.settle()
+	w.shelf.class = nil
+	w.shelf.problem = errNoDefault
+	w.start()
+	w.create("new", "", 80)
+	waits := w.settle()
+	w.wantIPs(map[string]string{"web": "192.0.2.1", "new": ""})
+	if len(waits) != 1 || !strings.Contains(waits["new"], "mark one class as default") {
+		t.Errorf("waiting: %v", waits)
+	}
+	w.delete("web")
+	w.settle()
+	w.wantClaims()
 }
 
 // A Service of another type is shown as it is, so that upstream cleans up after

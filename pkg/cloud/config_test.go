@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
 )
 
 const goodConfig = `
@@ -56,6 +58,20 @@ func TestParseConfigMistakes(t *testing.T) {
 			strings.NewReplacer("clusterName: lab", "clusterName: a/b", "url: https://", "url: ftp://", "tokenFile:", "tokenfile:").Replace(goodConfig) + "  timeout: -3s\n",
 			[]string{`unknown field "netbox.tokenfile"`, "clusterName: Invalid value: \"a/b\"", "netbox.tokenFile: Required value", "netbox.url: Invalid value", `netbox.timeout: Invalid value: "-3s"`},
 		},
+		"bad record": {goodConfig + `  record:
+    status: reserved
+    tenant: Our Tenant
+    description: "{{.Cluster}} {{.Nope}}"
+    tags: [ok, not/ok]
+    customFields: {k8s_lb_claim: x, has-dash: 1, fine: true}
+`, []string{
+			`netbox.record.status: Invalid value: "reserved": says that nobody has the address`, `netbox.record.tenant: Invalid value: "Our Tenant": must be a slug`,
+			`netbox.record.description: Invalid value: "{{.Cluster}} {{.Nope}}": must be a Go template over .Cluster, .Namespace, .Service, .Class and .Family`,
+			`netbox.record.tags[1]: Invalid value: "not/ok"`, `netbox.record.customFields[k8s_lb_claim]: Invalid value: "k8s_lb_claim": is where the owner is recorded`,
+			`netbox.record.customFields[has-dash]: Invalid value: "has-dash": must be the name of a custom field`,
+		}},
+		"not a template":         {goodConfig + "  record: {description: '{{.Cluster'}\n", []string{"netbox.record.description: Invalid value"}},
+		"unknown in the record":  {goodConfig + "  record: {role: vip}\n", []string{`unknown field "netbox.record.role"`}},
 		"credentials in the URL": {strings.Replace(goodConfig, "https://", "https://me:secret@", 1), []string{"netbox.url: Invalid value", "credentials"}},
 	}
 	for name, tt := range tests {
@@ -70,6 +86,35 @@ func TestParseConfigMistakes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestRecordConfig(t *testing.T) {
+	config, err := parseConfig([]byte(goodConfig + `  record:
+    status: dhcp-lb
+    tenant: platform
+    description: "{{.Cluster}}: {{.Namespace}}/{{.Service}} ({{.Class}}, {{.Family}})"
+    tags: [kubernetes]
+    customFields: {cost_centre: 17, managed: true, note: "by bm-ccm"}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := config.NetBox.Record.record()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := r.Description.Execute(&text, netbox.Subject{Cluster: "c", Namespace: "n", Service: "s", Class: "k", Family: "ipv4"}); err != nil {
+		t.Fatal(err)
+	}
+	got := []any{r.Status, r.Tenant, text.String(), r.Tags, r.CustomFields}
+	want := []any{"dhcp-lb", "platform", "c: n/s (k, ipv4)", []string{"kubernetes"}, map[string]any{"cost_centre": int64(17), "managed": true, "note": "by bm-ccm"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if r, err := (RecordConfig{}).record(); err != nil || r.Description != nil || r.Status != "" {
+		t.Errorf("an absent section gives %+v, %v", r, err)
 	}
 }
 

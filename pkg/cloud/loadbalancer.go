@@ -153,7 +153,10 @@ func kept(svc *corev1.Service) outcome { return outcome{status: svc.Status.LoadB
 
 // ensureIn does so for a Service of a class.
 func (b *balancer) ensureIn(ctx context.Context, svc *corev1.Service, class *v1alpha1.LoadBalancerClass, ask ipam.Ask) (outcome, error) {
-	place := b.place(ctx, svc, ask)
+	place, err := b.place(ctx, svc, ask)
+	if err != nil {
+		return outcome{}, err
+	}
 	defer place.unlock()
 	if place.refusal != nil {
 		return b.refuse(svc, place)
@@ -328,7 +331,8 @@ func statusOf(claims []ipam.Claim) *corev1.LoadBalancerStatus {
 func satisfied(svc *corev1.Service, ask ipam.Ask) bool {
 	for i, f := range families(svc) {
 		has, asked := held(svc, f), ask.Addrs[f]
-		if !has.IsValid() && !(i > 0 && prefersDualStack(svc)) || asked.IsValid() && asked != has {
+		needed := i == 0 || !prefersDualStack(svc)
+		if needed && !has.IsValid() || asked.IsValid() && asked != has {
 			return false
 		}
 	}

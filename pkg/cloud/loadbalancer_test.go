@@ -25,10 +25,15 @@ import (
 // shelf is a catalogue in memory.
 type shelf struct {
 	class *v1alpha1.LoadBalancerClass
-	pools map[string]*v1alpha1.AddressPool
+	// problem is why there is no class.
+	problem error
+	pools   map[string]*v1alpha1.AddressPool
 }
 
 func (s shelf) classOf(*corev1.Service) (*v1alpha1.LoadBalancerClass, error) {
+	if s.problem != nil {
+		return nil, s.problem
+	}
 	if s.class == nil {
 		return nil, &ipam.ConfigError{Problem: "no such class"}
 	}

@@ -27,7 +27,7 @@ var (
 	})
 	poolAddresses = metrics.NewGaugeVec(&metrics.GaugeOpts{
 		Name: "bm_ccm_pool_addresses", StabilityLevel: metrics.ALPHA,
-		Help: "Addresses of an AddressPool by IP family and state: capacity is used plus free.",
+		Help: "Addresses of an AddressPool by IP family and state: capacity, used, free.",
 	}, []string{"pool", "family", "state"})
 	servicesWaiting = metrics.NewGauge(&metrics.GaugeOpts{
 		Name: "bm_ccm_services_waiting", StabilityLevel: metrics.ALPHA,

@@ -15,15 +15,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/klog/v2"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
 // groupID names the Services of a namespace that give one sharing key.
 type groupID struct{ namespace, key string }
-
-func (g groupID) claimant() string { return g.namespace + "/" + g.service() }
 
 // service is what stands for the group where a claim names a Service.
 func (g groupID) service() string { return ipam.GroupKey("", g.namespace, g.key, "").Service }
@@ -240,17 +237,12 @@ func (gs *groups) admit(id groupID, members []*corev1.Service, class func(*corev
 	sharers := make([]ipam.Sharer, len(members))
 	for i, svc := range members {
 		shared := g.heldBy(svc)
-		print, admitted := g.admitted[svc.UID]
-		switch {
-		case admitted:
+		before, admitted := g.admitted[svc.UID]
+		if admitted {
 			maps.Copy(shared, g.addrs) // its status may not show it yet
-		case !gs.complete:
-			for _, a := range statusAddrs(svc) {
-				shared[ipam.FamilyOf(a)] = a // as far as can be told
-			}
 		}
 		sharers[i] = sharerOf(svc, class(svc), shared)
-		sharers[i].Changed = admitted && print != fingerprint(svc)
+		sharers[i].Changed = admitted && before != fingerprint(svc)
 	}
 	return ipam.Admit(id.key, sharers)
 }
@@ -307,14 +299,16 @@ type place struct {
 }
 
 // place finds out where a Service stands.
-func (b *balancer) place(ctx context.Context, svc *corev1.Service, ask ipam.Ask) *place {
+func (b *balancer) place(ctx context.Context, svc *corev1.Service, ask ipam.Ask) (*place, error) {
 	p := &place{unlock: func() {}, shares: ask.SharingKey != "", group: groupID{svc.Namespace, ask.SharingKey}}
 	if p.shares {
-		b.learnGroups(ctx)
+		if err := b.learnGroups(ctx); err != nil {
+			return nil, err
+		}
 	}
 	former := b.groups.sharing(svc)
 	if !p.shares && len(former) == 0 {
-		return p
+		return p, nil
 	}
 	p.unlock = b.groups.lock(b.groupsOf(svc)...)
 	for _, id := range b.groups.sharing(svc) {
@@ -326,7 +320,7 @@ func (b *balancer) place(ctx context.Context, svc *corev1.Service, ask ipam.Ask)
 		p.others = b.groups.others(p.group, svc.UID)
 		b.judge(svc, p)
 	}
-	return p
+	return p, nil
 }
 
 // judge decides whether a Service may be in its group, and on what terms.
@@ -348,21 +342,21 @@ func (b *balancer) judge(svc *corev1.Service, p *place) {
 	}
 }
 
-// learnGroups reads the groups from the record of claims, once. Where that
-// fails, claiming does too, and the next try is as good.
-func (b *balancer) learnGroups(ctx context.Context) {
+// learnGroups reads the groups from the record of claims, once: who has the
+// address of a group cannot be told from the Services alone.
+func (b *balancer) learnGroups(ctx context.Context) error {
 	b.groups.mu.Lock()
 	complete := b.groups.complete
 	b.groups.mu.Unlock()
 	if complete {
-		return
+		return nil
 	}
 	claims, err := b.allocator.List(ctx)
 	if err != nil {
-		klog.FromContext(ctx).V(2).Info("Cannot list claims to learn which are shared", "err", err)
-		return
+		return fmt.Errorf("looking up which addresses are shared: %w", err)
 	}
 	b.groups.learn(claims, true)
+	return nil
 }
 
 // recordedForGroup tells whether an error came from not knowing (just after a
@@ -372,8 +366,7 @@ func (b *balancer) recordedForGroup(ctx context.Context, svc *corev1.Service, er
 	if !errors.As(err, &taken) || !slices.Contains(statusAddrs(svc), taken.Addr) || len(b.groups.sharing(svc)) > 0 {
 		return false
 	}
-	b.learnGroups(ctx)
-	return len(b.groups.sharing(svc)) > 0
+	return b.learnGroups(ctx) == nil && len(b.groups.sharing(svc)) > 0
 }
 
 // groupsOf returns all groups that a Service wants to be in, or is.

@@ -271,7 +271,9 @@ func modelRound(t *testing.T, w *world, seed uint64) {
 		case n < 5:
 			port := ports[r.IntN(len(ports))]
 			do("port of %s is %d", name, port)
-			w.edit(name, func(s *corev1.Service) { s.Spec.Ports = []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: port}} })
+			w.edit(name, func(s *corev1.Service) {
+				s.Spec.Ports = []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: port}}
+			})
 		case n < 6:
 			do("restart")
 			w.start()

@@ -173,7 +173,7 @@ func (w *statusWriter) writePool(ctx context.Context, pool *v1alpha1.AddressPool
 		usage, problem = w.allocator.Usage(ctx, p)
 	}
 	if ctx.Err() != nil {
-		return nil // shutting down says nothing about the pool
+		return nil //nolint:nilerr // shutting down says nothing about the pool
 	}
 	w.noteReady(pool.Name, problem == nil)
 	if problem == nil {

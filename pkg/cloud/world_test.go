@@ -390,7 +390,6 @@ func (w *world) toldOf(name, text string) bool {
 	return slices.ContainsFunc(w.events, func(e string) bool { return strings.HasPrefix(e, name+": ") && strings.Contains(e, text) })
 }
 
-
 // state tells of each Service what a test's history needs.
 func (w *world) state() string {
 	w.mu.Lock()
