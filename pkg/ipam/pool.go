@@ -167,7 +167,7 @@ func CountBuggy(r netipx.IPRange) int64 {
 	first, last := r.From().As4(), r.To().As4()
 	lo, hi := int64(binary.BigEndian.Uint32(first[:])), int64(binary.BigEndian.Uint32(last[:]))
 	endsIn := func(octet int64) int64 {
-		upTo := func(n int64) int64 { return (n-octet+256)>>8 } // of 0 to n, also for n = -1
+		upTo := func(n int64) int64 { return (n - octet + 256) >> 8 } // of 0 to n, also for n = -1
 		return upTo(hi) - upTo(lo-1)
 	}
 	return endsIn(0) + endsIn(255)

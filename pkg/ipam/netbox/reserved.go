@@ -211,7 +211,7 @@ func (s *stock) pick(records []stockRecord, f ipam.Family, avoidBuggy bool) (sto
 		taken[r.addr] = taken[r.addr] || !r.free() || s.inHand[r.id]
 	}
 	for _, r := range records {
-		if r.free() && !taken[r.addr] && ipam.FamilyOf(r.addr) == f && !(avoidBuggy && ipam.Buggy(r.addr)) {
+		if r.free() && !taken[r.addr] && ipam.FamilyOf(r.addr) == f && (!avoidBuggy || !ipam.Buggy(r.addr)) {
 			s.inHand[r.id] = true
 			return r, true
 		}
@@ -389,8 +389,8 @@ func (a *Allocator) whyUnchangeable(ctx context.Context, s *stock, rec *stockRec
 	if err := a.lookAgain(ctx, rec); err != nil {
 		return err
 	}
-	return wrongSource(pool, `the NetBox token may not change address %d (%s): let its permission to change ipam.ipaddress have the constraint {"status": "reserved", "tenant__slug": %q} besides that on custom field %s (a list of both)`,
-		rec.id, rec.addr, s.want.Tenant, setup.FieldCluster)
+	return wrongSource(pool, `the NetBox token may not change address %d (%s): run "bm-ccm netbox init" with --reserved-tenant %s, or give its user another permission to change %s, with the constraint {"status": "reserved", "tenant__slug": %q}`,
+		rec.id, rec.addr, s.want.Tenant, setup.ObjectType, s.want.Tenant)
 }
 
 // stockChanges is what a claim changes of a record of a stock. What its

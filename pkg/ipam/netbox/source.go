@@ -53,14 +53,15 @@ type source struct {
 	pool  string
 }
 
-// sourceKey tells the sources of one NetBox apart.
+// sourceKey tells the sources of one NetBox apart. The VRF is part of it because
+// it may change.
 type sourceKey struct {
-	kind  sourceKind
-	id    int64
-	picky bool
+	kind    sourceKind
+	id, vrf int64
+	picky   bool
 }
 
-func (s source) key() sourceKey { return sourceKey{s.kind, s.id, s.picky} }
+func (s source) key() sourceKey { return sourceKey{s.kind, s.id, s.vrf, s.picky} }
 
 func (s source) family() ipam.Family { return ipam.FamilyOf(s.all.From()) }
 

@@ -81,3 +81,12 @@ func TestSharedAcrossVRFs(t *testing.T) {
 		}
 	}
 }
+
+func netboxPrefix(t *testing.T, text string) source {
+	t.Helper()
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newPrefixSource(1, p, false)
+}

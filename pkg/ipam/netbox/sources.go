@@ -86,15 +86,16 @@ func fullSentence(p ipam.Pool, sources []source) string {
 	if len(sources) == 0 {
 		return fmt.Sprintf("pool %q: has no addresses of this IP family", p.Name)
 	}
-	where := make([]string, 0, shown+1)
+	var where []string
 	for _, s := range sources[:min(len(sources), shown)] {
 		where = append(where, s.String())
 	}
+	text := strings.Join(where, ", ")
 	if more := len(sources) - shown; more > 0 {
-		where = append(where, fmt.Sprintf("and %d more", more))
+		text += fmt.Sprintf(" and %d more", more)
 	}
 	return fmt.Sprintf("pool %q: 0 of %d addresses free in %s", p.Name,
-		ipam.Count(usableRanges(sources), sources[0].family(), p.Spec.AvoidBuggyIPs), strings.Join(where, ", "))
+		ipam.Count(usableRanges(sources), sources[0].family(), p.Spec.AvoidBuggyIPs), text)
 }
 
 // sourcesOf returns the sources of a pool in the order in which they are tried:

@@ -6,6 +6,7 @@ package contract
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -78,9 +79,7 @@ func (s *scene) ipRange(t *testing.T, text string, fields map[string]any) object
 
 func (s *scene) inVRF(fields, more map[string]any) map[string]any {
 	fields["vrf"] = s.vrf.id
-	for k, v := range more {
-		fields[k] = v
-	}
+	maps.Copy(fields, more)
 	return fields
 }
 
@@ -219,9 +218,7 @@ func testSelector(t *testing.T, s *scene) {
 	tenant, tenantID := s.named(t, "tenancy/tenants/", "")
 	site, siteID := s.named(t, "dcim/sites/", "")
 	with := func(fields, more map[string]any) map[string]any {
-		for k, v := range more {
-			fields[k] = v
-		}
+		maps.Copy(fields, more)
 		return fields
 	}
 	s.prefix(t, "198.18.0.0/31", with(tagged(tag), map[string]any{"status": "container"}))
