@@ -45,7 +45,7 @@ What is under way, a Service that was just created say, is a difference too: loo
 again a little later. The exit code is 0 without differences, 1 with, and 2 if it
 could not be told.`,
 		Example: `  bm-ccm netbox audit --cloud-config cloud.yaml --kubeconfig ~/.kube/config
-  kubectl -n bm-ccm-system exec deploy/bm-ccm -- bm-ccm netbox audit --cloud-config /etc/bm-ccm/config.yaml`,
+  kubectl -n bm-ccm-system exec deploy/bm-ccm-controller -- bm-ccm netbox audit --cloud-config /etc/bm-ccm/config.yaml`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

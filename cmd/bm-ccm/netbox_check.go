@@ -36,7 +36,7 @@ names, and each AddressPool in NetBox.
 Each line begins with ok, warn, FAIL or skip; a FAIL says what to do. The exit code
 is 1 if there is a FAIL.`,
 		Example: `  bm-ccm netbox check --cloud-config cloud.yaml --kubeconfig ~/.kube/config
-  kubectl -n bm-ccm-system exec deploy/bm-ccm -- bm-ccm netbox check --cloud-config /etc/bm-ccm/config.yaml`,
+  kubectl -n bm-ccm-system exec deploy/bm-ccm-controller -- bm-ccm netbox check --cloud-config /etc/bm-ccm/config.yaml`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -161,25 +161,30 @@ func TestNetBoxInitWrong(t *testing.T) {
 // TestNetBoxErrorsAreOneLine and name the flag.
 func TestNetBoxErrorsAreOneLine(t *testing.T) {
 	d := newDesk(t)
+	const weak = "weak0123456789abcdef0123456789abcdef0123"
+	if err := d.srv.AddToken(netboxtest.Token{User: "weak", Key: weak}); err != nil {
+		t.Fatal(err)
+	}
 	tests := map[string]struct {
 		args []string
 		want string
 	}{
-		"init without anything":     {[]string{"init"}, "--url is missing; --token-file is missing; --cluster is missing"},
-		"init with a bad cluster":   {[]string{"init", "--print", "--cluster", "Prod!"}, `--cluster "Prod!"`},
-		"init, no such token":       {[]string{"init", "--url", d.url, "--token-file", "/nowhere", "--cluster", "lab"}, "--token-file"},
-		"init, bad URL":             {[]string{"init", "--url", "netbox", "--token-file", d.path("admin"), "--cluster", "lab"}, `--url "netbox"`},
-		"init, bad CA":              {[]string{"init", "--url", d.url, "--token-file", d.path("admin"), "--cluster", "lab", "--ca-file", d.path("admin")}, "--ca-file"},
-		"init, nowhere to write":    {[]string{"init", "--url", d.url, "--token-file", d.path("admin"), "--cluster", "lab", "--out", "/nowhere/token"}, "--out"},
-		"init, an ordinary token":   {[]string{"init", "--url", d.url, "--token-file", d.file("plain", "0123"), "--cluster", "lab"}, "put a valid one into --token-file"},
-		"init --print --out":        {[]string{"init", "--print", "--cluster", "lab", "--out", "x"}, "either --print or --out"},
-		"check without a file":      {[]string{"check"}, "--cloud-config is missing"},
-		"check, no NetBox":          {[]string{"check", "--cloud-config", d.file("bare.yaml", "apiVersion: config.bm-ccm.io/v1alpha1\nkind: CloudConfig\nclusterName: c\n")}, "has no netbox"},
-		"check, bad kubeconfig":     {[]string{"check", "--cloud-config", d.config("lab", "admin"), "--kubeconfig", "/nowhere"}, "--kubeconfig"},
-		"check, bad output":         {[]string{"check", "-o", "yaml"}, "neither text nor json"},
-		"audit without a file":      {[]string{"audit"}, "--cloud-config is missing"},
-		"audit without a cluster":   {[]string{"audit", "--cloud-config", d.config("lab", "admin")}, "name it with --kubeconfig"},
-		"something else altogether": {[]string{"nope"}, "unknown command"},
+		"init without anything":      {[]string{"init"}, "--url is missing; --token-file is missing; --cluster is missing"},
+		"init with a bad cluster":    {[]string{"init", "--print", "--cluster", "Prod!"}, `--cluster "Prod!"`},
+		"init, no such token":        {[]string{"init", "--url", d.url, "--token-file", "/nowhere", "--cluster", "lab"}, "--token-file"},
+		"init, bad URL":              {[]string{"init", "--url", "netbox", "--token-file", d.path("admin"), "--cluster", "lab"}, `--url "netbox"`},
+		"init, bad CA":               {[]string{"init", "--url", d.url, "--token-file", d.path("admin"), "--cluster", "lab", "--ca-file", d.path("admin")}, "--ca-file"},
+		"init, nowhere to write":     {[]string{"init", "--url", d.url, "--token-file", d.path("admin"), "--cluster", "lab", "--out", "/nowhere/token"}, "--out"},
+		"init, an ordinary token":    {[]string{"init", "--url", d.url, "--token-file", d.file("plain", "0123"), "--cluster", "lab"}, "put a valid one into --token-file"},
+		"init, a token that may not": {[]string{"init", "--url", d.url, "--token-file", d.file("weak", weak), "--cluster", "lab"}, "looking up custom field k8s_lb_claim in NetBox: the token has not the right to: take an administrator's"},
+		"init --print --out":         {[]string{"init", "--print", "--cluster", "lab", "--out", "x"}, "either --print or --out"},
+		"check without a file":       {[]string{"check"}, "--cloud-config is missing"},
+		"check, no NetBox":           {[]string{"check", "--cloud-config", d.file("bare.yaml", "apiVersion: config.bm-ccm.io/v1alpha1\nkind: CloudConfig\nclusterName: c\n")}, "has no netbox"},
+		"check, bad kubeconfig":      {[]string{"check", "--cloud-config", d.config("lab", "admin"), "--kubeconfig", "/nowhere"}, "--kubeconfig"},
+		"check, bad output":          {[]string{"check", "-o", "yaml"}, "neither text nor json"},
+		"audit without a file":       {[]string{"audit"}, "--cloud-config is missing"},
+		"audit without a cluster":    {[]string{"audit", "--cloud-config", d.config("lab", "admin")}, "name it with --kubeconfig"},
+		"something else altogether":  {[]string{"nope"}, "unknown command"},
 	}
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	for name, tt := range tests {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -44,9 +45,7 @@ func listAll[T interface{ key() int64 }](ctx context.Context, c *Client, path, d
 	var all []T
 	for after := int64(0); ; {
 		q := url.Values{"limit": {strconv.Itoa(pageSize)}, "ordering": {"id"}, "id__gte": {strconv.FormatInt(after+1, 10)}}
-		for k, v := range query {
-			q[k] = v
-		}
+		maps.Copy(q, query)
 		var out page[T]
 		if err := c.send(ctx, http.MethodGet, path, &exchange{doing: doing, query: q}, &out); err != nil {
 			return nil, err

@@ -17,7 +17,10 @@ import (
 // answerError is a definite refusal by NetBox: nothing was changed. To callers
 // outside it is an *ipam.ConfigError.
 type answerError struct {
+	doing  string
 	status int
+	// token tells that NetBox does not take the token at all.
+	token  bool
 	body   []byte
 	config *ipam.ConfigError
 }
@@ -27,15 +30,14 @@ func (e *answerError) Unwrap() error { return e.config }
 
 // refusal explains an answer with a 4xx status.
 func refusal(x *exchange) error {
-	e := &answerError{status: x.status, body: x.answer}
-	text := string(x.answer)
+	e := &answerError{doing: x.doing, status: x.status, token: x.tokenRefused(), body: x.answer}
 	problem := fmt.Sprintf("%s: NetBox answers %d%s", x.doing, x.status, x.detail())
 	switch {
 	case x.status != http.StatusForbidden && x.status != http.StatusUnauthorized:
-	case strings.Contains(text, "oken") || strings.Contains(text, "credentials"):
+	case x.tokenRefused():
 		problem = fmt.Sprintf("%s: NetBox does not accept the token%s: put a valid one into netbox.tokenFile", x.doing, x.detail())
 	default:
-		problem = fmt.Sprintf("%s: the NetBox token lacks the permission%s: grant it, with a constraint on custom field %s if it is fenced",
+		problem = fmt.Sprintf("%s: the NetBox token lacks the permission%s: grant it, with a constraint on custom field %s if it is fenced (bm-ccm netbox check tells more)",
 			x.doing, x.detail(), setup.FieldCluster)
 	}
 	e.config = &ipam.ConfigError{Problem: problem}

@@ -7,12 +7,14 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
@@ -40,6 +42,7 @@ type Step struct {
 // should, or a custom field of another type, is told as StepWrong and stays.
 // It returns the id of the user; a plan without one has custom fields alone.
 func (c *Client) Init(ctx context.Context, plan setup.Plan, tell func(Step)) (user int64, err error) {
+	defer func() { err = needsAdministrator(err) }()
 	for _, want := range plan.CustomFields {
 		if err := c.initField(ctx, want, tell); err != nil {
 			return 0, err
@@ -57,6 +60,15 @@ func (c *Client) Init(ctx context.Context, plan setup.Plan, tell func(Step)) (us
 		}
 	}
 	return user, nil
+}
+
+// needsAdministrator says so of a right that the token has not.
+func needsAdministrator(err error) error {
+	var e *answerError
+	if !errors.As(err, &e) || e.status != http.StatusForbidden || e.token {
+		return err
+	}
+	return &ipam.ConfigError{Problem: e.doing + ": the token has not the right to: take an administrator's, or one that may view, add and change custom fields, users and permissions, and add and grant tokens"}
 }
 
 const customFieldsPath = "extras/custom-fields/"

@@ -207,3 +207,16 @@ func TestPlanHasNoSurprises(t *testing.T) {
 		}
 	}
 }
+
+// TestTokenWithoutPeppers: a NetBox that is not set up for version 2 gets
+// version 1.
+func TestTokenWithoutPeppers(t *testing.T) {
+	srv, url := bare(t, "", nil)
+	user, _ := initialize(t, url, setup.Access{Cluster: "lab"})
+	srv.Inject(netboxtest.Fault{
+		Method: "POST", Path: "tokens", Times: 1, Status: 400, Body: `{"__all__":["Unable to save v2 tokens: API_TOKEN_PEPPERS is not defined."]}`,
+	})
+	if token := makeToken(t, url, user); strings.HasPrefix(token, "nbt_") || len(token) != 40 {
+		t.Errorf("token %q", token)
+	}
+}

@@ -53,7 +53,8 @@ func (t tokenObject) looksLike(token string) bool {
 
 // NewToken makes a token for a user: of version 2 where the server has it and
 // is set up for it.
-func (c *Client) NewToken(ctx context.Context, user int64) (string, error) {
+func (c *Client) NewToken(ctx context.Context, user int64) (token string, err error) {
+	defer func() { err = needsAdministrator(err) }()
 	text, err := c.version(ctx)
 	if err != nil {
 		return "", err
@@ -69,21 +70,21 @@ func (c *Client) NewToken(ctx context.Context, user int64) (string, error) {
 		return key, err
 	}
 	body["version"] = 2
-	token, err := c.createToken(ctx, body)
+	made, err := c.createToken(ctx, body)
 	if bodySays(err, "API_TOKEN_PEPPERS") {
 		body["version"] = 1
-		token, err = c.createToken(ctx, body)
+		made, err = c.createToken(ctx, body)
 	}
 	if err != nil {
 		return "", err
 	}
-	if token.Token == "" {
-		return "", fmt.Errorf("NetBox made token %d and did not tell it: create one in its web interface", token.ID)
+	if made.Token == "" {
+		return "", fmt.Errorf("NetBox made token %d and did not tell it: create one in its web interface", made.ID)
 	}
-	if token.Version == 2 && !strings.HasPrefix(token.Token, v2Prefix) {
-		return v2Prefix + token.Key + "." + token.Token, nil
+	if made.Version == 2 && !strings.HasPrefix(made.Token, v2Prefix) {
+		return v2Prefix + made.Key + "." + made.Token, nil
 	}
-	return token.Token, nil
+	return made.Token, nil
 }
 
 func (c *Client) createToken(ctx context.Context, body map[string]any) (tokenObject, error) {

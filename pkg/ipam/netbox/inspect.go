@@ -5,11 +5,11 @@ package netbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
-	"strings"
+	"slices"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
@@ -128,7 +128,7 @@ func (a *Allocator) inspectRecord(ctx context.Context) []Line {
 	for i, slug := range a.record.Tags {
 		lines = append(lines, a.inspectSlug(ctx, fmt.Sprintf("netbox.record.tags[%d]", i), "extras/tags/", "tag", slug))
 	}
-	for name := range a.record.CustomFields {
+	for _, name := range slices.Sorted(maps.Keys(a.record.CustomFields)) {
 		lines = append(lines, a.inspectOtherField(ctx, name))
 	}
 	return lines
@@ -158,100 +158,8 @@ func (a *Allocator) inspectOtherField(ctx context.Context, name string) Line {
 		return failed(what, err)
 	case found == nil:
 		return Line{ResultFail, what, fmt.Sprintf("NetBox has no custom field %s that the token may see: create it on %s or correct the configuration", name, setup.ObjectType)}
+	case !slices.Contains(found.ObjectTypes, setup.ObjectType):
+		return Line{ResultFail, what, fmt.Sprintf("NetBox custom field %s is not for %s: add that object type", name, setup.ObjectType)}
 	}
-	for _, t := range found.ObjectTypes {
-		if t == setup.ObjectType {
-			return Line{ResultOK, what, "custom field " + name}
-		}
-	}
-	return Line{ResultFail, what, fmt.Sprintf("NetBox custom field %s is not for %s: add that object type", name, setup.ObjectType)}
-}
-
-// inspectPools resolves the pools in NetBox and counts their addresses.
-func (a *Allocator) inspectPools(ctx context.Context, pools []ipam.Pool) []Line {
-	var lines []Line
-	for i, p := range pools {
-		if !p.NetBox() {
-			continue
-		}
-		what := "pool " + p.Name
-		resolved, err := a.Resolve(ctx, p)
-		if err == nil {
-			err = resolved.Problem
-		}
-		if err != nil {
-			lines = append(lines, failed(what, err))
-			continue
-		}
-		pools[i] = resolved
-		usage, err := a.Usage(ctx, resolved)
-		if err != nil {
-			lines = append(lines, failed(what, err))
-			continue
-		}
-		lines = append(lines, usageLine(what, usage))
-	}
-	return append(lines, overlaps(pools)...)
-}
-
-func usageLine(what string, usage map[ipam.Family]ipam.Usage) Line {
-	line := Line{Result: ResultOK, What: what}
-	var parts []string
-	for _, f := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
-		u, ok := usage[f]
-		if !ok {
-			continue
-		}
-		parts = append(parts, fmt.Sprintf("%s: %d addresses, %d used, %d free", f, u.Capacity, u.Used, u.Free))
-		if u.Free == 0 {
-			line.Result = ResultWarn
-			parts[len(parts)-1] += ": add a prefix or free addresses"
-		}
-	}
-	line.Detail = strings.Join(parts, "; ")
-	if len(parts) == 0 {
-		line.Result, line.Detail = ResultFail, "NetBox has nothing that this pool describes: correct its spec.netbox, or add it in NetBox"
-	}
-	return line
-}
-
-// overlaps names the pools that share addresses. Where only one of two is in
-// NetBox the other gives out what NetBox does not know of.
-func overlaps(pools []ipam.Pool) []Line {
-	var lines []Line
-	for i, p := range pools {
-		for _, q := range pools[i+1:] {
-			where := sharedRange(p, q)
-			if where == "" {
-				continue
-			}
-			line := Line{ResultWarn, "pools " + p.Name + " and " + q.Name, fmt.Sprintf("both hold %s: which one gives out an address is a matter of order", where)}
-			if p.NetBox() != q.NetBox() {
-				line.Result = ResultFail
-				line.Detail = fmt.Sprintf("both hold %s, and only one of them is in NetBox: two Services could get one address; take it out of one pool", where)
-			}
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
-func sharedRange(p, q ipam.Pool) string {
-	ours, err1 := p.Ranges()
-	theirs, err2 := q.Ranges()
-	if errors.Join(err1, err2) != nil {
-		return "" // told elsewhere
-	}
-	for _, a := range ours {
-		for _, b := range theirs {
-			if !a.Overlaps(b) {
-				continue
-			}
-			if a.From().Less(b.From()) {
-				return b.String()
-			}
-			return a.String()
-		}
-	}
-	return ""
+	return Line{ResultOK, what, "custom field " + name}
 }

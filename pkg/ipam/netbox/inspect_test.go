@@ -191,6 +191,21 @@ func TestInspectNamesWhatIsWrong(t *testing.T) {
 		{"overlap in NetBox", func(x *inspected, _ *testing.T) {
 			x.pools = append(x.pools, poolOf("again", v1alpha1.NetBoxPrefix{Prefix: "203.0.113.0/24"}))
 		}, netbox.ResultWarn, "pools public and again", "both hold 203.0.113.0-203.0.113.255"},
+		{"overlap in another VRF", func(x *inspected, t *testing.T) {
+			if err := x.srv.Apply(&netboxtest.Seed{VRFs: []netboxtest.SeedVRF{{Name: "blue"}}, Prefixes: []netboxtest.SeedPrefix{{Prefix: "203.0.113.64/26", VRF: "blue"}}}); err != nil {
+				t.Fatal(err)
+			}
+			x.pools = append(x.pools, poolOf("blue", v1alpha1.NetBoxPrefix{Prefix: "203.0.113.64/26", VRF: "blue"}))
+		}, netbox.ResultFail, "pools public and blue", "both hold 203.0.113.64-203.0.113.127, in different VRFs"},
+		{"prefix not in use", func(x *inspected, t *testing.T) {
+			if err := x.srv.Apply(&netboxtest.Seed{Prefixes: []netboxtest.SeedPrefix{{Prefix: "192.0.2.0/24", Status: "deprecated"}}}); err != nil {
+				t.Fatal(err)
+			}
+			x.pools = []ipam.Pool{poolOf("old", v1alpha1.NetBoxPrefix{Prefix: "192.0.2.0/24"})}
+		}, netbox.ResultFail, "pool old", "deprecated"},
+		{"selector without a match", func(x *inspected, _ *testing.T) {
+			x.pools = []ipam.Pool{{Name: "found", Spec: v1alpha1.AddressPoolSpec{NetBox: &v1alpha1.NetBoxSource{Selector: &v1alpha1.NetBoxSelector{Tag: "k8s"}}}}}
+		}, netbox.ResultFail, "pool found", "k8s"},
 		{"overlap with a list", func(x *inspected, _ *testing.T) { x.pools = append(x.pools, inlinePool) },
 			netbox.ResultFail, "pools public and inline", "both hold 203.0.113.200-203.0.113.210, and only one of them is in NetBox"},
 	}
