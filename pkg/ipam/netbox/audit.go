@@ -108,6 +108,8 @@ func inspect(cluster, uid string, r record) (ipam.Finding, bool) {
 	case r.clusterUID != "" && uid != "" && r.clusterUID != uid:
 		return remark(ipam.SameClusterName, r, "address %s (NetBox address %d) was taken by another cluster that is also named %s: give one of the two another clusterName",
 			r.addr, r.id, cluster), true
+	case r.claim == "" && r.serviceUID == "" && r.status == statusReserved:
+		return ipam.Finding{}, false // given back to its stock
 	case r.claim == "" && r.serviceUID == "":
 		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) names cluster %s but no Service: set %s or clear %s",
 			r.addr, r.id, cluster, setup.FieldClaim, setup.FieldCluster), true

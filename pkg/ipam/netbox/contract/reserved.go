@@ -117,6 +117,10 @@ func testReserved(t *testing.T, s *scene) {
 	if rec := s.recordAt(t, "198.18.0.2"); rec.Status.Value != "reserved" || rec.Fields["k8s_lb_claim"] != nil || rec.Description != "kept for load balancers" {
 		t.Errorf("given back: %+v", rec)
 	}
+	report, err := a.Audit(t.Context(), []ipam.Pool{resolved(t, a, p)})
+	if err != nil || len(report.Findings) != 0 {
+		t.Errorf("given back, the audit says %v, %v", report.Findings, err)
+	}
 	if got := claim(t, s.allocator(t), s.of("late", ipam.IPv4, p)); got != "198.18.0.2" {
 		t.Errorf("got %s, want the one that was given back", got)
 	}
