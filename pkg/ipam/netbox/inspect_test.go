@@ -206,6 +206,19 @@ func TestInspectNamesWhatIsWrong(t *testing.T) {
 		{"selector without a match", func(x *inspected, _ *testing.T) {
 			x.pools = []ipam.Pool{{Name: "found", Spec: v1alpha1.AddressPoolSpec{NetBox: &v1alpha1.NetBoxSource{Selector: &v1alpha1.NetBoxSelector{Tag: "k8s"}}}}}
 		}, netbox.ResultFail, "pool found", "k8s"},
+		{"stock", func(x *inspected, t *testing.T) {
+			x.add(t, "198.51.100.30/32", "", "reserved")
+			x.pools = []ipam.Pool{tenantPool}
+		}, netbox.ResultOK, "pool stock, right to take", "(198.51.100.30) of tenant stock"},
+		{"stock that is used up", func(x *inspected, t *testing.T) {
+			x.add(t, "198.51.100.30/32", "other", "reserved")
+			x.pools = []ipam.Pool{tenantPool}
+		}, netbox.ResultSkip, "pool stock, right to take", "has no reserved address without a cluster"},
+		{"stock of others", func(x *inspected, t *testing.T) {
+			x.add(t, "198.51.100.30/32", "", "reserved")
+			x.pools = []ipam.Pool{tenantPool}
+			grant(x, t, netboxtest.FencedPermissions("lab")...)
+		}, netbox.ResultFail, "pool stock, right to take", "run bm-ccm netbox init --reserved-tenant stock"},
 		{"overlap with a list", func(x *inspected, _ *testing.T) { x.pools = append(x.pools, inlinePool) },
 			netbox.ResultFail, "pools public and inline", "both hold 203.0.113.200-203.0.113.210, and only one of them is in NetBox"},
 	}
@@ -218,6 +231,8 @@ func TestInspectNamesWhatIsWrong(t *testing.T) {
 		})
 	}
 }
+
+var tenantPool = ipam.Pool{Name: "stock", Spec: v1alpha1.AddressPoolSpec{NetBox: &v1alpha1.NetBoxSource{Reserved: &v1alpha1.NetBoxReserved{Tenant: "stock"}}}}
 
 func poolOf(name string, prefixes ...v1alpha1.NetBoxPrefix) ipam.Pool {
 	return ipam.Pool{Name: name, Spec: v1alpha1.AddressPoolSpec{NetBox: &v1alpha1.NetBoxSource{Prefixes: prefixes}}}

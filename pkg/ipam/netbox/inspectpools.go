@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
 )
 
 // inspectPools resolves the pools in NetBox and counts their addresses.
@@ -37,8 +39,34 @@ func (a *Allocator) inspectPools(ctx context.Context, pools []ipam.Pool) []Line 
 			continue
 		}
 		lines = append(lines, usageLine(what, usage))
+		if p.Spec.NetBox.Reserved != nil {
+			lines = append(lines, a.inspectStock(ctx, what, p.Spec.NetBox.Reserved.Tenant))
+		}
 	}
 	return append(lines, a.overlaps(ctx, pools)...)
+}
+
+// inspectStock looks whether the token may take what is free of a tenant's
+// reserved addresses.
+func (a *Allocator) inspectStock(ctx context.Context, what, tenant string) Line {
+	what += ", right to take"
+	r, err := a.sample(ctx, url.Values{"tenant": {tenant}, "status": {statusReserved}, "cf_" + setup.FieldCluster + "__empty": {"true"}},
+		func(r record) bool { return r.cluster == "" && r.status == statusReserved })
+	if err != nil {
+		return failed(what, err)
+	}
+	if r == nil {
+		return Line{ResultSkip, what, fmt.Sprintf("not tried: tenant %s has no reserved address without a cluster", tenant)}
+	}
+	may, err := a.client.mayChange(ctx, *r)
+	switch {
+	case err != nil:
+		return failed(what, err)
+	case may:
+		return Line{ResultOK, what, fmt.Sprintf("the token may change NetBox address %d (%s) of tenant %s", r.id, r.addr, tenant)}
+	}
+	return Line{ResultFail, what, fmt.Sprintf(
+		"the token may not change NetBox address %d (%s) of tenant %s: run bm-ccm netbox init --reserved-tenant %s", r.id, r.addr, tenant, tenant)}
 }
 
 func usageLine(what string, usage map[ipam.Family]ipam.Usage) Line {

@@ -14,6 +14,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -89,7 +90,7 @@ func serveTLS(t *testing.T, cert tls.Certificate) *httptest.Server {
 	t.Helper()
 	hs := httptest.NewUnstartedServer(netboxtest.New(netboxtest.Options{Seed: seed()}))
 	hs.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	hs.Config.ErrorLog = nil
+	hs.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that refuse are wanted here
 	hs.StartTLS()
 	t.Cleanup(hs.Close)
 	return hs
