@@ -49,11 +49,15 @@ type conflicts struct {
 	audited bool
 	// written are conditions that the informer may not show yet.
 	written map[types.UID]metav1.Condition
+	// settled is called when a Service and the record agree again; what the
+	// ledger found may be over with it. nil for nothing.
+	settled func()
 }
 
 // claimed is told what a sync of a Service said; "" is that all is well.
 func (c *conflicts) claimed(ctx context.Context, svc *corev1.Service, message string) {
 	c.mu.Lock()
+	_, before := c.moved[svc.UID]
 	if message == "" {
 		delete(c.moved, svc.UID)
 	} else {
@@ -62,8 +66,12 @@ func (c *conflicts) claimed(ctx context.Context, svc *corev1.Service, message st
 		}
 		c.moved[svc.UID] = conflict{reasonMoved, message}
 	}
+	settled := c.settled
 	c.mu.Unlock()
 	c.write(ctx, svc)
+	if before && message == "" && settled != nil {
+		settled()
+	}
 }
 
 // compared is told what the ledger found wrong, by Service.
@@ -76,6 +84,13 @@ func (c *conflicts) compared(ctx context.Context, services []*corev1.Service, fo
 			c.write(ctx, svc)
 		}
 	}
+}
+
+// setSettled sets who is called when a Service and the record agree again.
+func (c *conflicts) setSettled(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = f
 }
 
 // forget drops what is known of a Service.

@@ -27,6 +27,9 @@ const (
 	// ledgerPeriod is how often claims and Services are compared. Upstream
 	// never looks at a Service again by itself.
 	ledgerPeriod = 5 * time.Minute
+	// ledgerPause is the least time between two comparisons, where one is asked
+	// for before its time.
+	ledgerPause = 5 * time.Second
 	// orphanGrace is how long a claim must have had no Service before it is
 	// freed: long enough for a restore of etcd, or of a deleted namespace by
 	// GitOps, to bring the Service back to its address.
@@ -48,6 +51,7 @@ type ledger struct {
 	// tellPools takes what is wrong with the addresses of each pool.
 	tellPools func(map[string][]string)
 	now       func() time.Time
+	signal    chan struct{}
 	// orphanSince tells since when a claim has been without a Service.
 	orphanSince map[ipam.Key]time.Time
 	// logged are the texts of what concerns no Service, so that each is logged once.
@@ -64,7 +68,7 @@ func newLedger(p *Provider, services serviceInformer, status *statusWriter) *led
 	return &ledger{
 		allocator: p.balancer.allocator, client: p.client, objects: p.objects, services: services,
 		groups: &p.balancer.groups, conflicts: &p.balancer.conflicts, tellPools: status.setConflicts,
-		now: time.Now, orphanSince: map[ipam.Key]time.Time{}, logged: map[string]bool{},
+		now: time.Now, signal: make(chan struct{}, 1), orphanSince: map[ipam.Key]time.Time{}, logged: map[string]bool{},
 	}
 }
 
@@ -80,7 +84,21 @@ func (l *ledger) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-l.signal:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(ledgerPause): // others may follow; and what was changed shall be seen
+			}
 		}
+	}
+}
+
+// soon asks for a comparison before its time.
+func (l *ledger) soon() {
+	select {
+	case l.signal <- struct{}{}:
+	default: // one is due already
 	}
 }
 

@@ -146,6 +146,7 @@ func (p *Provider) superviseServices(ctx context.Context, replace func(), view c
 	status := newStatusWriter(p, services, wake.all)
 	p.balancer.failed = status.soon
 	ledger := newLedger(p, services, status)
+	p.balancer.conflicts.setSettled(ledger.soon)
 	stop, err = p.objects.onChange(func() {
 		if view.servesDefault != (p.objects.defaultClass() != nil) {
 			replace()
