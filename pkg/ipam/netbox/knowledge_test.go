@@ -114,8 +114,9 @@ func TestStockPick(t *testing.T) {
 		rec(5, "192.0.2.4/24", "reserved", ""), rec(6, "192.0.2.4/24", "active", "lab/other/vrf/ipv4"), rec(7, "192.0.2.9/24", "reserved", ""),
 		rec(8, "2001:db8::/64", "reserved", ""),
 	}
-	s := &stock{inHand: map[int64]bool{}}
-	pick := func(f ipam.Family, avoid bool) int64 { r, _ := s.pick(records, f, avoid); return r.id }
+	s := &stock{inHand: map[int64]bool{}, list: newKnowledge[[]stockRecord](nil)}
+	s.list.amend(func(list *[]stockRecord) { *list = records })
+	pick := func(f ipam.Family, avoid bool) int64 { r, _ := s.pick(f, avoid); return r.id }
 	got := []int64{pick(ipam.IPv4, true), pick(ipam.IPv4, false), pick(ipam.IPv4, false), pick(ipam.IPv6, true), pick(ipam.IPv6, true)}
 	for i, want := range []int64{7, 1, 0, 8, 0} {
 		if got[i] != want {

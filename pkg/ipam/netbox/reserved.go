@@ -202,17 +202,25 @@ func (s *stock) source(r stockRecord, pool string) source {
 }
 
 // pick takes the free record with the lowest address of a family into the hand.
-// An address that is claimed in another VRF is not free.
-func (s *stock) pick(records []stockRecord, f ipam.Family, avoidBuggy bool) (stockRecord, bool) {
+func (s *stock) pick(f ipam.Family, avoidBuggy bool) (rec stockRecord, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.list.amend(func(list *[]stockRecord) { rec, ok = lowestFree(*list, s.inHand, f, avoidBuggy) })
+	if ok {
+		s.inHand[rec.id] = true
+	}
+	return rec, ok
+}
+
+// lowestFree finds a record that is free and in no hand. An address that is
+// claimed in another VRF is not free.
+func lowestFree(records []stockRecord, inHand map[int64]bool, f ipam.Family, avoidBuggy bool) (stockRecord, bool) {
 	taken := map[netip.Addr]bool{}
 	for _, r := range records {
-		taken[r.addr] = taken[r.addr] || !r.free() || s.inHand[r.id]
+		taken[r.addr] = taken[r.addr] || !r.free() || inHand[r.id]
 	}
 	for _, r := range records {
-		if r.free() && !taken[r.addr] && ipam.FamilyOf(r.addr) == f && (!avoidBuggy || !ipam.Buggy(r.addr)) {
-			s.inHand[r.id] = true
+		if !taken[r.addr] && ipam.FamilyOf(r.addr) == f && (!avoidBuggy || !ipam.Buggy(r.addr)) {
 			return r, true
 		}
 	}
@@ -230,16 +238,17 @@ func (s *stock) take(id int64) bool {
 	return true
 }
 
-// putBack lets go of a record; now is what it is like.
+// putBack lets go of a record; now is what it is like. In one step: nobody sees
+// the record out of the hand as it was before.
 func (s *stock) putBack(now stockRecord) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.list.amend(func(list *[]stockRecord) {
 		*list = slices.Clone(*list)
 		if i := slices.IndexFunc(*list, func(r stockRecord) bool { return r.id == now.id }); i >= 0 {
 			(*list)[i] = now
 		}
 	})
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.inHand, now.id)
 }
 
@@ -258,7 +267,7 @@ func (a *Allocator) claimReserved(ctx context.Context, r ipam.Request, p ipam.Po
 		if err != nil {
 			return record{}, err
 		}
-		rec, ok := s.pick(records, r.Key.Family, p.Spec.AvoidBuggyIPs)
+		rec, ok := s.pick(r.Key.Family, p.Spec.AvoidBuggyIPs)
 		switch {
 		case !ok && maxAge == foundTTL:
 			maxAge = absentTTL // there may be new ones
