@@ -254,6 +254,7 @@ func (w *recorder) send(a *answered, cut int) {
 		w.w.Header().Del("Content-Length")
 	}
 	w.status = a.status
+	w.note()
 	w.w.WriteHeader(a.status)
 	body := a.body
 	if cut > 0 {

@@ -28,7 +28,7 @@ type Request struct {
 	// Status is what was answered; 0 if no answer was sent.
 	Status int       `json:"status"`
 	Time   time.Time `json:"time"`
-	// Took is from the end of the request's body to the end of the answer.
+	// Took is from the end of the request's body to the answer.
 	Took Duration `json:"took"`
 }
 

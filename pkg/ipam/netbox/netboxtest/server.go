@@ -165,7 +165,8 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	defer s.log.begin(r)()
 	f := s.faults.take(r)
 	rec := &recorder{w: w}
-	defer func() { s.log.add(r, body, rec.status, start) }()
+	rec.note = sync.OnceFunc(func() { s.log.add(r, body, rec.status, start) })
+	defer rec.note()
 	f.serve(rec, r, func(ctx context.Context, gap func() error) *answered {
 		return s.answer(r.WithContext(ctx), body, gap)
 	})
@@ -340,10 +341,12 @@ func methodNotAllowed(q *request) *response {
 	return detail(http.StatusMethodNotAllowed, "Method \"%s\" not allowed.", q.Method)
 }
 
-// recorder notes the status that a client was given.
+// recorder notes the status that a client is given, before the client has it:
+// whoever has an answer finds the request in the log.
 type recorder struct {
 	w      http.ResponseWriter
 	status int
+	note   func()
 }
 
 func newUUID() string {
