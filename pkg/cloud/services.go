@@ -128,7 +128,7 @@ func (p *Provider) runServicesOnce(ctx context.Context, loop ServiceLoop, books 
 		return err
 	}
 	books.inline.Restore(restored)
-	p.balancer.groups.services = services.inNamespace
+	p.balancer.groups.watch(services.inNamespace)
 	p.balancer.groups.learn(restored, p.netbox == nil)
 	stop, err := p.superviseServices(ctx, cancel, view, services)
 	if err != nil {

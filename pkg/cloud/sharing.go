@@ -39,8 +39,9 @@ type groups struct {
 	// services returns the projected Services of a namespace.
 	services func(namespace string) []*corev1.Service
 
-	mu    sync.Mutex
-	known map[groupID]*group
+	mu sync.Mutex
+	// known holds the groups by namespace and key.
+	known map[string]map[string]*group
 	// complete: the groups of the record of claims have been learnt.
 	complete bool
 }
@@ -59,6 +60,13 @@ type group struct {
 	// left are the Services that this process has taken out, though the informer
 	// may still show them with the shared address.
 	left map[types.UID]bool
+}
+
+// watch sets who returns the projected Services of a namespace.
+func (gs *groups) watch(services func(namespace string) []*corev1.Service) {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	gs.services = services
 }
 
 // lock gives the caller some groups to itself, until unlock is called.
@@ -88,14 +96,18 @@ func (gs *groups) lock(ids ...groupID) (unlock func()) {
 
 // get is called with gs.mu held.
 func (gs *groups) get(id groupID) *group {
-	g := gs.known[id]
-	if g == nil {
-		g = &group{addrs: map[ipam.Family]netip.Addr{}, admitted: map[types.UID]string{}, left: map[types.UID]bool{}}
-		if gs.known == nil {
-			gs.known = map[groupID]*group{}
-		}
-		gs.known[id] = g
+	g := gs.known[id.namespace][id.key]
+	if g != nil {
+		return g
 	}
+	if gs.known == nil {
+		gs.known = map[string]map[string]*group{}
+	}
+	if gs.known[id.namespace] == nil {
+		gs.known[id.namespace] = map[string]*group{}
+	}
+	g = &group{addrs: map[ipam.Family]netip.Addr{}, admitted: map[types.UID]string{}, left: map[types.UID]bool{}}
+	gs.known[id.namespace][id.key] = g
 	return g
 }
 
@@ -109,8 +121,12 @@ func (gs *groups) forgetUnused(id groupID, g *group) {
 		present[svc.UID] = true
 	}
 	maps.DeleteFunc(g.left, func(uid types.UID, _ bool) bool { return !present[uid] })
-	if len(g.left) == 0 {
-		delete(gs.known, id)
+	if len(g.left) > 0 {
+		return
+	}
+	delete(gs.known[id.namespace], id.key)
+	if len(gs.known[id.namespace]) == 0 {
+		delete(gs.known, id.namespace)
 	}
 }
 
@@ -120,8 +136,10 @@ func (gs *groups) learn(claims []ipam.Claim, complete bool) {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
 	gs.complete = gs.complete || complete
-	for id, g := range gs.known {
-		gs.forgetUnused(id, g)
+	for namespace, keys := range gs.known {
+		for key, g := range keys {
+			gs.forgetUnused(groupID{namespace, key}, g)
+		}
 	}
 	for _, c := range claims {
 		if key, ok := c.Key.Group(); ok && !c.Reserved {
@@ -152,8 +170,9 @@ func (gs *groups) sharing(svc *corev1.Service) []groupID {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
 	var out []groupID
-	for id, g := range gs.known {
-		if id.namespace != svc.Namespace || id == wanted || g.left[svc.UID] {
+	for key, g := range gs.known[svc.Namespace] {
+		id := groupID{svc.Namespace, key}
+		if id == wanted || g.left[svc.UID] {
 			continue
 		}
 		for _, a := range addrs {

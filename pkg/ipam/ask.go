@@ -56,8 +56,13 @@ func ParseAsk(annotations map[string]string, loadBalancerIP string) (Ask, error)
 	return ask, nil
 }
 
-// sharingKeyForm keeps keys readable where they end up, in the claim key.
-var sharingKeyForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+// maxSharingKey and notInSharingKey keep keys readable where they end up, in the
+// claim key.
+const maxSharingKey = 63
+
+func notInSharingKey(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_'
+}
 
 // SharingKey returns the sharing key among the annotations of a Service; "" for
 // none or an invalid one.
@@ -71,7 +76,7 @@ func SharingKey(annotations map[string]string) string {
 
 func parseSharingKey(annotations map[string]string) (string, error) {
 	key := annotations[v1alpha1.AnnotationSharingKey]
-	if key != "" && !sharingKeyForm.MatchString(key) {
+	if len(key) > maxSharingKey || strings.ContainsFunc(key, notInSharingKey) {
 		return "", &ConfigError{Problem: fmt.Sprintf(
 			"annotation %s: %q is not a sharing key: write 1 to 63 letters, digits, dots, dashes or underscores",
 			v1alpha1.AnnotationSharingKey, key)}
