@@ -76,18 +76,39 @@ func (b *balancer) GetLoadBalancerName(_ context.Context, _ string, svc *corev1.
 // record of claims: upstream removes the finalizer without releasing anything
 // when it says that there is none.
 func (b *balancer) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
+	claims, err := b.claimsOf(ctx, svc)
+	if err != nil {
+		b.leaves(svc)
+		return nil, false, err
+	}
+	if len(claims) == 0 {
+		b.waiting.remove(svc) // upstream lets it go without another word
+	}
+	return statusOf(claims), len(claims) > 0, nil
+}
+
+// claimsOf are the claims of a Service and those that it shares.
+func (b *balancer) claimsOf(ctx context.Context, svc *corev1.Service) ([]ipam.Claim, error) {
 	claims, err := b.allocator.Find(ctx, svc.Namespace, svc.Name)
 	if err != nil {
-		return nil, false, fmt.Errorf("looking for the addresses of this Service: %w", err)
+		return nil, fmt.Errorf("looking for the addresses of this Service: %w", err)
 	}
 	for _, id := range b.groupsOf(svc) {
 		shared, err := b.allocator.Find(ctx, id.namespace, id.service())
 		if err != nil {
-			return nil, false, fmt.Errorf("looking for the addresses that this Service shares: %w", err)
+			return nil, fmt.Errorf("looking for the addresses that this Service shares: %w", err)
 		}
 		claims = append(claims, shared...)
 	}
-	return statusOf(claims), len(claims) > 0, nil
+	return claims, nil
+}
+
+// leaves has a Service tried again, when NetBox is back, that could not be let
+// go. Upstream waits longer from time to time, up to five minutes, and does not
+// take a wish for these.
+func (b *balancer) leaves(svc *corev1.Service) {
+	b.waiting.add(svc)
+	b.failed()
 }
 
 // EnsureLoadBalancer implements cloudprovider.LoadBalancer.
@@ -286,6 +307,15 @@ func (b *balancer) UpdateLoadBalancer(context.Context, string, *corev1.Service, 
 
 // EnsureLoadBalancerDeleted implements cloudprovider.LoadBalancer.
 func (b *balancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc *corev1.Service) error {
+	if err := b.freeAll(ctx, svc); err != nil {
+		b.leaves(svc)
+		return err
+	}
+	return nil
+}
+
+// freeAll frees, or retains, what a Service has.
+func (b *balancer) freeAll(ctx context.Context, svc *corev1.Service) error {
 	free := b.allocator.Release
 	if svc.Annotations[v1alpha1.AnnotationRetain] == "true" {
 		free = b.allocator.Retain
@@ -327,9 +357,15 @@ func statusOf(claims []ipam.Claim) *corev1.LoadBalancerStatus {
 }
 
 // satisfied tells whether the Service's status already holds an address of each
-// family that it needs, and the one that was asked for.
+// family that it needs, and the one that was asked for, and none that it gave up.
 func satisfied(svc *corev1.Service, ask ipam.Ask) bool {
-	for i, f := range families(svc) {
+	wanted := families(svc)
+	for _, a := range statusAddrs(svc) {
+		if !slices.Contains(wanted, ipam.FamilyOf(a)) {
+			return false
+		}
+	}
+	for i, f := range wanted {
 		has, asked := held(svc, f), ask.Addrs[f]
 		needed := i == 0 || !prefersDualStack(svc)
 		if needed && !has.IsValid() || asked.IsValid() && asked != has {

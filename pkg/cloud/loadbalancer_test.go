@@ -237,7 +237,17 @@ func TestOutageTouchesNoAssignedAddress(t *testing.T) {
 	if !errors.As(err, &retry) || retry.RetryAfter() != 40e9 {
 		t.Errorf("a new Service gets %v", err)
 	}
+	b.waiting.take(-1)
 	if _, exists, err := b.GetLoadBalancer(t.Context(), "", svc); err == nil {
 		t.Errorf("exists is %v without an error: upstream would let the Service go", exists)
+	}
+	if !b.waiting.has(svc) {
+		t.Error("nobody will come back to a Service that could not be let go")
+	}
+	// What it gave up is still to be released, so it must not pass for done.
+	both := append(svc.Status.LoadBalancer.Ingress, statusOf([]ipam.Claim{{Addr: netip.MustParseAddr("2001:db8::1")}}).Ingress...)
+	svc.Status.LoadBalancer.Ingress = both
+	if _, err := b.EnsureLoadBalancer(t.Context(), "", svc, nil); !errors.As(err, &retry) {
+		t.Errorf("a Service that gave up a family gets %v, and nobody comes back to it", err)
 	}
 }
