@@ -19,6 +19,14 @@ func (a *Allocator) change(ctx context.Context, r ipam.Request, h holding) (reco
 	if _, err := a.prefixWith(ctx, r.Addr, r.Pools); err != nil {
 		return record{}, err
 	}
+	if h.next != nil && h.next.addr == r.Held && h.next.addr != r.Addr {
+		// The user has changed their mind before the last change was over.
+		got, err := a.replace(ctx, r, h)
+		if err != nil {
+			return record{}, err
+		}
+		h = holding{main: &got}
+	}
 	if h.next != nil && h.next.addr != r.Addr {
 		if err := a.drop(ctx, key, *h.next); err != nil {
 			return record{}, err

@@ -193,7 +193,9 @@ func (a *Allocator) usable(rec record, r ipam.Request) error {
 
 // keep returns the existing record, with its owner up to date.
 func (a *Allocator) keep(ctx context.Context, r ipam.Request, h holding) (record, error) {
-	if h.next != nil { // the user no longer asks for that one
+	// The user no longer asks for the next one. While the status names it,
+	// clients use it.
+	if h.next != nil && h.next.addr != r.Held {
 		if err := a.drop(ctx, r.Key.String(), *h.next); err != nil {
 			return record{}, err
 		}
