@@ -122,7 +122,7 @@ demo: deps build ## the story of a Service, from kubectl apply to a client outsi
 	cd conformance && ../build/bin/demo
 
 .PHONY: bench
-bench: bench-alloc ## every benchmark; tables here and build/bench/*.json (15 min / 3 min)
+bench: bench-alloc bench-netbox ## every benchmark; tables here and build/bench/*.json (30 min / 8 min)
 
 .PHONY: bench-alloc
 bench-alloc: deps build ## 2000 Services from created to addressed, against the target rate; root (15 min / 2 min)
@@ -130,6 +130,20 @@ bench-alloc: deps build ## 2000 Services from created to addressed, against the 
 	@mkdir -p build/bin build/bench
 	go -C conformance build -o ../build/bin/bench-alloc ./bench/alloc
 	build/bin/bench-alloc -out build/bench -bm-ccm build/bin/bm-ccm
+
+.PHONY: bench-netbox
+bench-netbox: deps build ## claims from a real NetBox, against a client that asks for one at a time; root (20 min / 5 min)
+	$(call say,bench-netbox)
+	@mkdir -p build/bin build/bench
+	go -C conformance build -o ../build/bin/bench-netbox ./bench/netbox
+	build/bin/bench-netbox -out build/bench -bm-ccm build/bin/bm-ccm
+
+# NETBOX, CRASH_SEED and OUTAGE are read by the tests themselves.
+CRASH_ROUNDS ?= $(if $(filter real,$(NETBOX)),40,200)
+.PHONY: crash
+crash: deps build ## 200 rounds of churn, crashes and faults; NETBOX=real takes 40; CRASH_ROUNDS, CRASH_SEED (15 min)
+	$(call say,crash)
+	CRASH_ROUNDS=$(CRASH_ROUNDS) go -C conformance test -count=1 -v -timeout 2h -run 'TestEveryStep|TestChurn' ./crash
 
 .PHONY: deps
 deps: ## Debian packages that the lab needs, if root and missing (2 min / 0 s)
