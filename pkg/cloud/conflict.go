@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -41,6 +42,10 @@ type conflicts struct {
 	client   kubernetes.Interface
 	recorder record.EventRecorder
 
+	// writing is held by the one who writes: the API server may take two patches
+	// in another order than they were sent.
+	writing sync.Mutex
+
 	mu sync.Mutex
 	// moved and found are what the two parties said last.
 	moved, found map[types.UID]conflict
@@ -48,7 +53,7 @@ type conflicts struct {
 	// is taken back.
 	audited bool
 	// written are conditions that the informer may not show yet.
-	written map[types.UID]metav1.Condition
+	written map[types.UID]writtenCondition
 	// settled is called when a Service and the record agree again; what the
 	// ledger found may be over with it. nil for nothing.
 	settled func()
@@ -104,6 +109,11 @@ func (c *conflicts) forget(uid types.UID) {
 
 // write brings the condition of a Service up to date.
 func (c *conflicts) write(ctx context.Context, svc *corev1.Service) {
+	if _, ok := c.due(svc); !ok {
+		return
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	want, ok := c.due(svc)
 	if !ok {
 		return
@@ -113,12 +123,10 @@ func (c *conflicts) write(ctx context.Context, svc *corev1.Service) {
 		return // it is gone, or another one has its name
 	}
 	if err != nil {
-		c.mu.Lock()
-		delete(c.written, svc.UID)
-		c.mu.Unlock()
 		klog.FromContext(ctx).Error(err, "Cannot write the condition of a Service, trying again later", "service", klog.KObj(svc), "condition", want.Type)
 		return
 	}
+	c.wrote(svc, want)
 	kind := corev1.EventTypeWarning
 	if want.Status == metav1.ConditionFalse {
 		kind = corev1.EventTypeNormal
@@ -126,17 +134,46 @@ func (c *conflicts) write(ctx context.Context, svc *corev1.Service) {
 	c.recorder.Event(svc, kind, want.Reason, want.Message)
 }
 
+// writtenCondition is what was written and when.
+type writtenCondition struct {
+	metav1.Condition
+	at time.Time
+}
+
+// informerLag is how long what was written is believed more than what the
+// informer shows.
+const informerLag = time.Minute
+
+func (c *conflicts) wrote(svc *corev1.Service, condition metav1.Condition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.written == nil {
+		c.written = map[types.UID]writtenCondition{}
+	}
+	c.written[svc.UID] = writtenCondition{condition, time.Now()}
+}
+
+// current is the condition that a Service has; nil for none. It is called with
+// c.mu held.
+func (c *conflicts) current(svc *corev1.Service) *metav1.Condition {
+	shown := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionAddressConflict)
+	w, ok := c.written[svc.UID]
+	switch {
+	case !ok:
+		return shown
+	case shown != nil && sameCondition(*shown, w.Condition), time.Since(w.at) > informerLag:
+		delete(c.written, svc.UID)
+		return shown
+	default:
+		return &w.Condition
+	}
+}
+
 // due returns the condition that is to be written; ok is false for none.
 func (c *conflicts) due(svc *corev1.Service) (want metav1.Condition, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	is := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionAddressConflict)
-	if w, wrote := c.written[svc.UID]; wrote {
-		if is != nil && sameCondition(*is, w) {
-			delete(c.written, svc.UID)
-		}
-		is = &w
-	}
+	is := c.current(svc)
 	wrong, conflicting := c.moved[svc.UID]
 	if !conflicting {
 		wrong, conflicting = c.found[svc.UID]
@@ -156,10 +193,6 @@ func (c *conflicts) due(svc *corev1.Service) (want metav1.Condition, ok bool) {
 	if is != nil && is.Status == want.Status {
 		want.LastTransitionTime = is.LastTransitionTime
 	}
-	if c.written == nil {
-		c.written = map[types.UID]metav1.Condition{}
-	}
-	c.written[svc.UID] = want
 	return want, true
 }
 

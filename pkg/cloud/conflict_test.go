@@ -6,6 +6,7 @@ package cloud
 import (
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -162,4 +163,23 @@ func TestPoolConflict(t *testing.T) {
 	}
 	setConflict(&s, nil, 1)
 	checkCondition(t, s, v1alpha1.ConditionConflict, "False")
+}
+
+// A sync and the ledger speak at the same time: the sync's word stands, in
+// whatever order the API server would take two patches.
+func TestConflictWritesInOrder(t *testing.T) {
+	for range 20 {
+		d := newDesk(t)
+		web := d.web()
+		var wg sync.WaitGroup
+		wg.Go(func() { d.c.claimed(t.Context(), web, "moved") })
+		wg.Go(func() {
+			d.c.compared(t.Context(), []*corev1.Service{web}, map[types.UID]conflict{"uid-web": {reason: "BadClaim", message: "odd"}})
+		})
+		wg.Wait()
+		d.c.claimed(t.Context(), web, "moved")
+		if c := meta.FindStatusCondition(d.web().Status.Conditions, v1alpha1.ConditionAddressConflict); c == nil || c.Reason != reasonMoved {
+			t.Fatalf("%+v", c)
+		}
+	}
 }
