@@ -173,6 +173,11 @@ func (w *world) live(name string, chapters []chapter, step int, when moment, see
 // should be.
 func (w *world) converge() {
 	w.t.Helper()
+	w.convergeWithin(patience)
+}
+
+func (w *world) convergeWithin(patience time.Duration) {
+	w.t.Helper()
 	begin := time.Now()
 	said := begin
 	for {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,17 +24,13 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
-// How long a Service waits for its next try. Upstream's own back-off begins at
-// 5 s and doubles up to 5 min, which is too long for what heals by itself.
-const (
-	// retryUnavailable follows a NetBox that did not answer. It is long enough
-	// for thousands of waiting Services not to be a load of their own.
-	retryUnavailable = 15 * time.Second
-	// retryWaiting follows an error that somebody must put right. Changes of
-	// classes and pools and freed addresses wake the waiting Services at once,
-	// so this is only for what happens in NetBox.
-	retryWaiting = time.Minute
-)
+// retryPeriod is how long a Service waits for its next try. Upstream's own
+// back-off begins at 5 s and doubles up to 5 min, which is too long for what
+// heals by itself. Waiting Services are woken when classes or pools change, an
+// address is freed or NetBox answers again, so this is only for what somebody
+// puts right in NetBox. Each try of each Service costs upstream three lines of
+// log.
+const retryPeriod = time.Minute
 
 // catalogue is what the balancer needs to know of classes and pools.
 type catalogue interface {
@@ -60,7 +57,10 @@ type balancer struct {
 	// warn writes a Warning Event about a Service.
 	warn func(svc *corev1.Service, reason, message string)
 	// waiting is told which Services wait for an address, and why not (any more).
-	waiting   waitingList
+	waiting waitingList
+	// missed is set when NetBox did not answer. Where it does again, what waits
+	// is tried again.
+	missed    atomic.Bool
 	groups    groups
 	conflicts conflicts
 }
@@ -78,7 +78,7 @@ func (b *balancer) GetLoadBalancerName(_ context.Context, _ string, svc *corev1.
 func (b *balancer) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
 	claims, err := b.claimsOf(ctx, svc)
 	if err != nil {
-		b.leaves(svc)
+		b.waits(svc, err)
 		return nil, false, err
 	}
 	if len(claims) == 0 {
@@ -103,11 +103,14 @@ func (b *balancer) claimsOf(ctx context.Context, svc *corev1.Service) ([]ipam.Cl
 	return claims, nil
 }
 
-// leaves has a Service tried again, when NetBox is back, that could not be let
-// go. Upstream waits longer from time to time, up to five minutes, and does not
-// take a wish for these.
-func (b *balancer) leaves(svc *corev1.Service) {
+// waits has a Service tried again when something changes for it, NetBox is back,
+// say. Upstream's back-off, up to five minutes, is all that there is otherwise
+// for a Service that could not be let go.
+func (b *balancer) waits(svc *corev1.Service, err error) {
 	b.waiting.add(svc)
+	if unavailable(err) {
+		b.missed.Store(true)
+	}
 	b.failed()
 }
 
@@ -117,17 +120,17 @@ func (b *balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1
 	if err == nil {
 		err = out.waits
 	}
-	if err != nil && out.status == nil {
-		b.waiting.add(svc)
-		b.failed()
+	switch {
+	case err != nil && out.status == nil:
+		b.waits(svc, err)
 		return nil, retryable(err)
-	}
-	if err != nil {
+	case err != nil:
 		// Upstream does not write a status together with an error.
-		b.waiting.add(svc)
-		b.failed()
+		b.waits(svc, err)
 		b.warn(svc, reasonFailed, err.Error())
-	} else {
+	case out.unasked != nil:
+		b.waits(svc, out.unasked)
+	default:
 		b.waiting.remove(svc)
 	}
 	if servicehelper.HasLBFinalizer(svc) && apiequality.Semantic.DeepEqual(*out.status, svc.Status.LoadBalancer) {
@@ -144,6 +147,9 @@ type outcome struct {
 	text string
 	// waits says why the Service waits although its status has changed.
 	waits error
+	// unasked says why NetBox could not be asked about a Service that has what it
+	// wants. Something may be left to do, a former address to let go, say.
+	unasked error
 }
 
 // ensure decides what a Service gets, and has it recorded.
@@ -164,7 +170,9 @@ func (b *balancer) ensure(ctx context.Context, svc *corev1.Service) (outcome, er
 		out, err = b.ensureIn(ctx, svc, class, ask)
 	}
 	if unavailable(err) && satisfied(svc, ask) {
-		return kept(svc), nil // what is assigned stays while NetBox is away
+		out := kept(svc) // what is assigned stays while NetBox is away
+		out.unasked = err
+		return out, nil
 	}
 	return out, err
 }
@@ -308,7 +316,7 @@ func (b *balancer) UpdateLoadBalancer(context.Context, string, *corev1.Service, 
 // EnsureLoadBalancerDeleted implements cloudprovider.LoadBalancer.
 func (b *balancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc *corev1.Service) error {
 	if err := b.freeAll(ctx, svc); err != nil {
-		b.leaves(svc)
+		b.waits(svc, err)
 		return err
 	}
 	return nil
@@ -398,9 +406,9 @@ func retryable(err error) error {
 	var gone *ipam.UnavailableError
 	switch {
 	case errors.As(err, &gone):
-		return api.NewRetryError(err.Error(), max(retryUnavailable, gone.RetryAfter))
+		return api.NewRetryError(err.Error(), max(retryPeriod, gone.RetryAfter))
 	case errors.Is(err, context.Canceled):
 		return err
 	}
-	return api.NewRetryError(err.Error(), retryWaiting)
+	return api.NewRetryError(err.Error(), retryPeriod)
 }

@@ -213,7 +213,7 @@ func TestDeleteReleases(t *testing.T) {
 type outage struct{ ipam.Allocator }
 
 func (outage) Claim(context.Context, ipam.Request) (ipam.Claim, error) {
-	return ipam.Claim{}, &ipam.UnavailableError{Doing: "claiming", Err: errors.New("connection refused"), RetryAfter: 40e9}
+	return ipam.Claim{}, &ipam.UnavailableError{Doing: "claiming", Err: errors.New("connection refused"), RetryAfter: 100e9}
 }
 func (outage) Find(context.Context, string, string) ([]ipam.Claim, error) {
 	return nil, &ipam.UnavailableError{Doing: "looking up", Err: errors.New("connection refused")}
@@ -232,9 +232,12 @@ func TestOutageTouchesNoAssignedAddress(t *testing.T) {
 	if diff := cmp.Diff(&svc.Status.LoadBalancer, status); diff != "" {
 		t.Error(diff)
 	}
+	if !b.waiting.has(svc) || !b.missed.Load() {
+		t.Error("nobody will come back to it, though there may be a former address to let go")
+	}
 	_, err = b.EnsureLoadBalancer(t.Context(), "", served("new"), nil)
 	var retry *api.RetryError
-	if !errors.As(err, &retry) || retry.RetryAfter() != 40e9 {
+	if !errors.As(err, &retry) || retry.RetryAfter() != 100e9 {
 		t.Errorf("a new Service gets %v", err)
 	}
 	b.waiting.take(-1)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go4.org/netipx"
@@ -50,7 +51,13 @@ type statusWriter struct {
 	services  serviceInformer
 	recorder  record.EventRecorder
 	signal    chan struct{}
-	// recovered is called when a pool has become ready.
+	// missed is set when NetBox did not answer somebody.
+	missed *atomic.Bool
+	// away tells whether NetBox did not answer in this round; lastAgain is when
+	// it was last found to do so again.
+	away      bool
+	lastAgain time.Time
+	// recovered is called when a pool has become ready, or NetBox answers again.
 	recovered func()
 	// unready holds the pools that were not ready when last looked at.
 	unready map[string]bool
@@ -67,7 +74,7 @@ func newStatusWriter(p *Provider, services serviceInformer, recovered func()) *s
 	return &statusWriter{
 		api: p.api, objects: p.objects, allocator: p.balancer.allocator,
 		services: services, recorder: p.recorder, signal: make(chan struct{}, 1),
-		recovered: recovered, unready: map[string]bool{}, found: map[string][]netipx.IPRange{},
+		missed: &p.balancer.missed, recovered: recovered, unready: map[string]bool{}, found: map[string][]netipx.IPRange{},
 	}
 }
 
@@ -135,6 +142,8 @@ func (w *statusWriter) period() time.Duration {
 }
 
 func (w *statusWriter) round(ctx context.Context) {
+	missed := w.missed.Swap(false)
+	w.away = false
 	w.forgetGone()
 	for _, pool := range w.objects.pools.List() {
 		if err := w.writePool(ctx, pool); err != nil && ctx.Err() == nil {
@@ -147,6 +156,22 @@ func (w *statusWriter) round(ctx context.Context) {
 			klog.FromContext(ctx).Error(err, "Cannot write the status of a LoadBalancerClass", "class", class.Name)
 		}
 	}
+	if missed && !w.answersAgain() {
+		w.missed.Store(true)
+	}
+}
+
+// answersAgain has those tried again whom NetBox gave no answer, if it answered
+// in this round: it was away for too short a time for a pool to become unready.
+// Once a minute is enough; a NetBox that answers only questions would have them
+// all fail again each time.
+func (w *statusWriter) answersAgain() bool {
+	if w.away || time.Since(w.lastAgain) < statusPeriod {
+		return false
+	}
+	w.lastAgain = time.Now()
+	w.recovered()
+	return true
 }
 
 // forgetGone drops what is known of pools that are gone.
@@ -175,6 +200,7 @@ func (w *statusWriter) writePool(ctx context.Context, pool *v1alpha1.AddressPool
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // shutting down says nothing about the pool
 	}
+	w.away = w.away || unavailable(problem)
 	w.noteReady(pool.Name, problem == nil)
 	if problem == nil {
 		w.noteFound(p)

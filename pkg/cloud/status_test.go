@@ -6,6 +6,8 @@ package cloud
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go4.org/netipx"
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -40,6 +42,31 @@ func TestFoundAddressesWake(t *testing.T) {
 			t.Errorf("%v: woken %d times, want %d", step.pool.Found, woken, step.woken)
 		}
 	}
+}
+
+// Who had no answer from NetBox is woken when it answers, and not over and over
+// by a NetBox that answers only questions.
+func TestAnswersAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		woken := 0
+		w := &statusWriter{recovered: func() { woken++ }, away: true}
+		for _, step := range []struct {
+			pass  time.Duration
+			away  bool
+			woken int
+		}{
+			{0, true, 0},
+			{time.Second, false, 1},
+			{time.Second, false, 1},
+			{statusPeriod, false, 2},
+		} {
+			time.Sleep(step.pass)
+			w.away = step.away
+			if w.answersAgain(); woken != step.woken {
+				t.Errorf("%+v: woken %d times", step, woken)
+			}
+		}
+	})
 }
 
 func TestMetrics(t *testing.T) {
