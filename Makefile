@@ -29,6 +29,10 @@ TOOLS          := $(BM_CCM_CACHE)/tools
 GOLANGCI_LINT  := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 CONTROLLER_GEN := $(TOOLS)/controller-gen-$(CONTROLLER_GEN_VERSION)
 
+# golangci-lint keeps what it found with absolute paths, and goes wrong where it
+# finds the same code in another checkout, or in one that is gone: a cache each.
+export GOLANGCI_LINT_CACHE ?= $(BM_CCM_CACHE)/lint-$(shell printf %s '$(CURDIR)' | sha256sum | cut -c1-8)
+
 # The race detector needs a C compiler; `make deps` installs one if it may.
 RACE = $(shell command -v gcc >/dev/null && echo -race)
 IS_ROOT := $(filter 0,$(shell id -u))

@@ -191,19 +191,18 @@ func (w *statusWriter) forgetGone() {
 
 // writePool counts a pool and writes what has changed.
 func (w *statusWriter) writePool(ctx context.Context, pool *v1alpha1.AddressPool) error {
+	// Counting looks at NetBox anew, and Resolve knows what it saw.
+	usage, problem := w.allocator.Usage(ctx, ipam.Pool{Name: pool.Name, Spec: pool.Spec})
 	p := resolvePool(ctx, w.allocator, pool)
-	var usage map[ipam.Family]ipam.Usage
-	problem := p.Problem
-	if problem == nil {
-		usage, problem = w.allocator.Usage(ctx, p)
-	}
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // shutting down says nothing about the pool
 	}
 	w.away = w.away || unavailable(problem)
 	w.noteReady(pool.Name, problem == nil)
-	if problem == nil {
+	if p.Problem == nil {
 		w.noteFound(p)
+	}
+	if usage != nil {
 		countPool(pool.Name, usage)
 	}
 	want := pool.DeepCopy()
@@ -269,7 +268,7 @@ func poolStatus(pool *v1alpha1.AddressPool, usage map[ipam.Family]ipam.Usage, pr
 	if pool.Spec.NetBox != nil {
 		s.Source = "netbox"
 	}
-	if problem == nil {
+	if usage != nil { // with a problem, of the rest of the pool
 		s.IPv4, s.IPv6 = count(usage, ipam.IPv4), count(usage, ipam.IPv6)
 	}
 	for _, c := range poolConditions(pool, usage, problem) {
@@ -301,7 +300,7 @@ func poolConditions(pool *v1alpha1.AddressPool, usage map[ipam.Family]ipam.Usage
 	if pool.Spec.NetBox != nil {
 		out = append(out, reachable)
 	}
-	if problem == nil {
+	if usage != nil {
 		out = append(out, exhausted(pool.Name, usage))
 	}
 	return out
