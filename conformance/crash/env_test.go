@@ -44,8 +44,12 @@ const (
 	token   = "fedcba9876543210fedcba9876543210fedcba98"
 )
 
-// envNetBox set to "real" makes the tests run against a real NetBox.
-const envNetBox = "NETBOX"
+const (
+	// envNetBox set to "real" makes the tests run against a real NetBox.
+	envNetBox = "NETBOX"
+	// envLog names a file for the controller's log.
+	envLog = "CRASH_LOG"
+)
 
 // world is a control plane, a NetBox, a proxy before each, and the controller.
 type world struct {
@@ -124,7 +128,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.api = newProxy(t, "Kubernetes", config.Host, rt, w.blade, writesOnServices)
-	w.build(cp)
+	w.install(cp)
 	w.configure(cp)
 	t.Cleanup(w.controller.kill)
 	t.Cleanup(w.showLog)
@@ -174,18 +178,45 @@ func (w *world) startRealNetBox() {
 	w.token = seeded.Token
 }
 
+// built is the product, built once for all tests.
+var built struct {
+	once   sync.Once
+	folder string
+	err    error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := os.RemoveAll(built.folder); err != nil {
+		fmt.Fprintln(os.Stderr, "removing the product:", err)
+	}
+	os.Exit(code)
+}
+
 // build builds the product; Go's cache makes that quick after the first time.
-func (w *world) build(cp *lab.ControlPlane) {
+func build(product string) (string, error) {
+	built.once.Do(func() {
+		if built.folder, built.err = os.MkdirTemp("", "bm-ccm-crash-"); built.err != nil {
+			return
+		}
+		cmd := exec.Command("go", "build", "-o", built.folder, "./cmd/bm-ccm") //nolint:noctx // it ends by itself
+		cmd.Dir = product
+		if out, err := cmd.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("building bm-ccm: %w\n%s", err, out)
+		}
+	})
+	return filepath.Join(built.folder, "bm-ccm"), built.err
+}
+
+// install builds the product and makes its types known.
+func (w *world) install(cp *lab.ControlPlane) {
 	w.t.Helper()
 	product, err := lab.ProductDir()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.binary = filepath.Join(w.dir, "bm-ccm")
-	cmd := exec.CommandContext(w.t.Context(), "go", "build", "-o", w.binary, "./cmd/bm-ccm")
-	cmd.Dir = product
-	if out, err := cmd.CombinedOutput(); err != nil {
-		w.t.Fatalf("building bm-ccm: %v\n%s", err, out)
+	if w.binary, err = build(product); err != nil {
+		w.t.Fatal(err)
 	}
 	if err := cp.ApplyPath(w.t.Context(), filepath.Join(product, "deploy", "crds")); err != nil {
 		w.t.Fatal(err)
@@ -313,8 +344,10 @@ func (w *world) log() string {
 }
 
 func (w *world) showLog() {
-	if keep := os.Getenv("CRASH_LOG"); keep != "" {
-		_ = os.WriteFile(keep, []byte(w.log()), 0o600)
+	if keep := os.Getenv(envLog); keep != "" {
+		if err := os.WriteFile(keep, []byte(w.log()), 0o600); err != nil {
+			w.t.Error(err)
+		}
 	}
 	if !w.t.Failed() {
 		return
