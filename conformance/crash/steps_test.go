@@ -92,11 +92,30 @@ func updating(change func(*corev1.Service)) func(*world, string) error {
 	return func(w *world, name string) error { return w.update(name, change) }
 }
 
+// wavering asks for two families and, when that was seen, for one again.
+func wavering(w *world, name string) error {
+	if err := w.update(name, families(corev1.IPFamilyPolicyRequireDualStack)); err != nil {
+		return err
+	}
+	for range 100 {
+		svc, err := w.kube.CoreV1().Services(namespace).Get(w.t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if served(svc) == nil || !w.controller.running() {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return w.update(name, families(corev1.IPFamilyPolicySingleStack))
+}
+
 // lives are what is done to a Service; the controller dies at each write of it.
 var lives = map[string][]chapter{
 	"one family": {
 		{"create", func(w *world, name string) error { return w.create(name) }},
 		{"ask for an address", updating(asking("198.51.100.77"))},
+		{"want another family for a moment", wavering},
 		{"delete", (*world).delete},
 	},
 	"two families": {

@@ -248,7 +248,7 @@ func (b *balancer) letGo(ctx context.Context, svc *corev1.Service, place *place,
 	lost := slices.ContainsFunc(statusAddrs(svc), func(a netip.Addr) bool {
 		return !slices.ContainsFunc(kept, func(k ipam.Claim) bool { return k.Addr == a })
 	})
-	if lost {
+	if lost || b.hasMore(ctx, svc, kept) {
 		if err := b.releaseOwn(ctx, svc, kept); err != nil {
 			return err
 		}
@@ -270,6 +270,27 @@ func (b *balancer) letGo(ctx context.Context, svc *corev1.Service, place *place,
 		}
 	}
 	return nil
+}
+
+// hasMore tells whether a Service has a claim besides those that it keeps, as
+// far as is known without asking. Its status need not have named it: the claim
+// was made, the process died, and the user gave up the family.
+func (b *balancer) hasMore(ctx context.Context, svc *corev1.Service, kept []ipam.Claim) bool {
+	knower, ok := b.allocator.(ipam.Knower)
+	if !ok {
+		return false
+	}
+	for _, f := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
+		key := ipam.Key{Cluster: b.cluster, Namespace: svc.Namespace, Service: svc.Name, Family: f}
+		if slices.ContainsFunc(kept, func(k ipam.Claim) bool { return k.Key == key }) {
+			continue
+		}
+		// Without an answer there is nothing that could be released now either.
+		if c, ok, err := knower.Known(ctx, key); err == nil && ok && !c.Reserved {
+			return true
+		}
+	}
+	return false
 }
 
 // releaseOwn frees the claims of a Service itself, except those that it keeps.

@@ -209,6 +209,24 @@ func TestDeleteReleases(t *testing.T) {
 	}
 }
 
+// The process died when it had recorded the second address and not yet told of
+// it, and the user wants one family again.
+func TestClaimThatNoStatusNamed(t *testing.T) {
+	b := newBalancer(newShelf(inlinePool("v4", "192.0.2.0/30"), inlinePool("v6", "2001:db8::10-2001:db8::11")))
+	status, err := b.EnsureLoadBalancer(t.Context(), "", served("web", dualStack(corev1.IPFamilyPolicyRequireDualStack)), nil)
+	if err != nil || len(status.Ingress) != 2 {
+		t.Fatal(status, err)
+	}
+	svc := served("web", func(s *corev1.Service) { s.Status.LoadBalancer.Ingress = status.Ingress[:1] })
+	if _, err := b.EnsureLoadBalancer(t.Context(), "", svc, nil); err != nil {
+		t.Fatal(err)
+	}
+	claims, err := b.allocator.Find(t.Context(), svc.Namespace, svc.Name)
+	if err != nil || len(claims) != 1 || claims[0].Addr.String() != status.Ingress[0].IP {
+		t.Errorf("recorded are %v, %v", claims, err)
+	}
+}
+
 // outage is an allocator whose store does not answer.
 type outage struct{ ipam.Allocator }
 

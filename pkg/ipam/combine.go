@@ -38,6 +38,8 @@ type combined struct {
 	netbox, inline Allocator
 }
 
+var _ Knower = (*combined)(nil)
+
 // Claim implements Allocator.
 func (c *combined) Claim(ctx context.Context, r Request) (Claim, error) {
 	holder, other, existing, err := c.holder(ctx, append([]Key{r.Key}, r.Former...))
@@ -258,6 +260,12 @@ func (c *combined) Usage(ctx context.Context, p Pool) (map[Family]Usage, error) 
 		return nil, err
 	}
 	return keeper.Usage(ctx, p)
+}
+
+// Known implements Knower.
+func (c *combined) Known(ctx context.Context, key Key) (Claim, bool, error) {
+	holder, _, claim, err := c.holder(ctx, []Key{key})
+	return claim, holder != nil && err == nil, err
 }
 
 // known looks for the claim of a key, without a remote call where that is sure.
