@@ -123,6 +123,8 @@ func (e *env) outage(name string, fault netboxtest.Fault) {
 	if after := e.addressed("ours"); after != before {
 		e.t.Errorf("an assigned address moved from %s to %s", before, after)
 	}
+	// The pool tells of it too; its recovery wakes who waits.
+	e.eventually(func(ctx context.Context) error { return e.poolSays(ctx, "netbox", "Ready", `"status":"False"`) })
 	remove()
 	e.addressed("waits-" + name)
 	e.remove("waits-" + name)

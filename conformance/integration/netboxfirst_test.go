@@ -135,17 +135,17 @@ func (e *env) moved() {
 		e.t.Errorf("the user agreed, but the address is %s", ip)
 	}
 	e.eventually(func(ctx context.Context) error {
-		return e.poolSays(ctx, "big", before+" (NetBox address", "has lost its claim")
+		return e.poolSays(ctx, "big", "Conflict", `"status":"True"`, before+" (NetBox address", "has lost its claim")
 	})
 }
 
-// poolSays returns nil once the condition Conflict of a pool has some texts.
-func (e *env) poolSays(ctx context.Context, pool string, parts ...string) error {
-	out, err := e.Kubectl(ctx, "get", "addresspool", pool, "-o", `jsonpath={.status.conditions[?(@.type=="Conflict")]}`)
+// poolSays returns nil once a condition of a pool has some texts.
+func (e *env) poolSays(ctx context.Context, pool, condition string, parts ...string) error {
+	out, err := e.Kubectl(ctx, "get", "addresspool", pool, "-o", fmt.Sprintf("jsonpath={.status.conditions[?(@.type==%q)]}", condition))
 	if err != nil {
 		return err
 	}
-	if !containsAll(out, append(parts, `"status":"True"`)) {
+	if !containsAll(out, parts) {
 		return fmt.Errorf("pool %s says %q", pool, out)
 	}
 	return nil
@@ -157,7 +157,7 @@ func (e *env) duplicated() {
 	e.crash()
 	e.start()
 	e.conditioned("another", metav1.ConditionTrue, "DuplicateAddress", "198.51.100.99 several times")
-	e.eventually(func(ctx context.Context) error { return e.poolSays(ctx, "big", "198.51.100.99 several times") })
+	e.eventually(func(ctx context.Context) error { return e.poolSays(ctx, "big", "Conflict", `"status":"True"`, "198.51.100.99 several times") })
 	if ip := e.addressed("another"); ip != "198.51.100.99" {
 		e.t.Errorf("the address became %s", ip)
 	}
