@@ -66,8 +66,9 @@ type modelled struct {
 	kept netip.Addr
 	// byHand tells that the record of kept is the engineer's.
 	byHand bool
-	// moving: its status names its new address, and the former one is not yet let
-	// go. Retain does not know which of the two to keep.
+	// moving: NetBox has two records of it, since its status names its new address
+	// and the former one is not yet let go, or the engineer wants it elsewhere.
+	// Retain keeps the one that holds the key itself.
 	moving bool
 	// wish is where the engineer wants to have it, other than where it is.
 	wish int64
@@ -404,7 +405,7 @@ func (g *game) displace(s *modelled, id int64) {
 	}
 	g.tell("the engineer gives record %d of %s the address %s", id, s.name, addr)
 	g.hand(map[string]any{"id": id, "address": addr.String() + "/32"})
-	s.wish = id
+	s.wish, s.moving = id, true
 	g.restart() // it has seen nothing yet, so it will see this
 	g.sync(s)
 }
