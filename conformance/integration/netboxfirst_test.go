@@ -157,7 +157,9 @@ func (e *env) duplicated() {
 	e.crash()
 	e.start()
 	e.conditioned("another", metav1.ConditionTrue, "DuplicateAddress", "198.51.100.99 several times")
-	e.eventually(func(ctx context.Context) error { return e.poolSays(ctx, "big", "Conflict", `"status":"True"`, "198.51.100.99 several times") })
+	e.eventually(func(ctx context.Context) error {
+		return e.poolSays(ctx, "big", "Conflict", `"status":"True"`, "198.51.100.99 several times")
+	})
 	if ip := e.addressed("another"); ip != "198.51.100.99" {
 		e.t.Errorf("the address became %s", ip)
 	}
