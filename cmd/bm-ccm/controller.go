@@ -30,7 +30,7 @@ import (
 const (
 	presetQPS            = 1000
 	presetBurst          = 2000
-	presetServiceWorkers = 10
+	presetServiceWorkers = 50
 
 	// presetLease differs from the name that every other
 	// cloud-controller-manager uses, so that two of them can run side by side.

@@ -30,7 +30,7 @@ func TestHelpNamesTheSubcommandsAndThePresets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"agent", "version", "--cloud-config", "--concurrent-service-syncs int32", "(default 10)",
+		"agent", "version", "--cloud-config", "--concurrent-service-syncs int32", "(default 50)",
 		"--kube-api-qps float32", "(default 1000)", "--leader-elect-resource-name string", `(default "bm-ccm")`,
 	} {
 		if !strings.Contains(out, want) {
