@@ -22,8 +22,9 @@ import (
 
 const (
 	patience = 5 * time.Minute
-	// Quiet is how long no write must be seen for Settled.
-	Quiet = 3 * time.Second
+	// Quiet is how long no write must be seen for Settled: longer than bm-ccm
+	// waits between two rounds of status writes, 5 s.
+	Quiet = 6 * time.Second
 )
 
 // Cluster is an API server with a client.
