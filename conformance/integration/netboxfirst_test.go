@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -134,8 +135,14 @@ func (e *env) moved() {
 	if ip := e.addressed("another"); ip != "198.51.100.99" {
 		e.t.Errorf("the user agreed, but the address is %s", ip)
 	}
-	e.eventually(func(ctx context.Context) error {
-		return e.poolSays(ctx, "big", "Conflict", `"status":"True"`, before+" (NetBox address", "has lost its claim")
+	// Until then the address in use had a record of its own.
+	e.eventually(func(context.Context) error {
+		for _, a := range e.netbox.Addresses() {
+			if strings.HasPrefix(a.Address, before+"/") {
+				return fmt.Errorf("NetBox still has %+v", a)
+			}
+		}
+		return nil
 	})
 }
 
