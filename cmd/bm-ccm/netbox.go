@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -88,6 +89,19 @@ func kubeConfig(file string) (*rest.Config, error) {
 		return nil, nil //nolint:nilnil // no cluster is an answer
 	}
 	return config, err
+}
+
+// lookOptions are the flags of the commands that look at NetBox and the cluster.
+type lookOptions struct {
+	cloudConfig, kubeconfig string
+	output                  outputFlag
+}
+
+func (o *lookOptions) addFlags(f *pflag.FlagSet) {
+	o.output = "text"
+	f.StringVar(&o.cloudConfig, "cloud-config", "", "cloud configuration file, as the controller gets it")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster, for its pools and Services; a pod needs none")
+	f.VarP(&o.output, "output", "o", "text or json")
 }
 
 // outputFlag is the value of -o.

@@ -25,14 +25,13 @@ const (
 
 // auditOptions are the flags of netbox audit.
 type auditOptions struct {
-	cloudConfig, kubeconfig string
-	output                  outputFlag
+	lookOptions
 	// audit compares; cloud.Audit.
 	audit func(context.Context, *cloud.Config, *rest.Config) ([]cloud.Difference, error)
 }
 
 func newNetBoxAuditCommand() *cobra.Command {
-	o := &auditOptions{output: "text", audit: cloud.Audit}
+	o := &auditOptions{audit: cloud.Audit}
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Compare the addresses in NetBox with the Services of the cluster",
@@ -51,10 +50,7 @@ could not be told.`,
 		SilenceErrors: true,
 		RunE:          interruptible(o.run),
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.cloudConfig, "cloud-config", "", "cloud configuration file, as the controller gets it")
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; a pod needs none")
-	f.VarP(&o.output, "output", "o", "text or json")
+	o.addFlags(cmd.Flags())
 	return cmd
 }
 

@@ -19,12 +19,11 @@ import (
 
 // checkOptions are the flags of netbox check.
 type checkOptions struct {
-	cloudConfig, kubeconfig string
-	output                  outputFlag
+	lookOptions
 }
 
 func newNetBoxCheckCommand() *cobra.Command {
-	o := &checkOptions{output: "text"}
+	o := &checkOptions{}
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Look whether NetBox, the token and the pools are as they should be",
@@ -42,10 +41,7 @@ is 1 if there is a FAIL.`,
 		SilenceErrors: true,
 		RunE:          interruptible(o.run),
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.cloudConfig, "cloud-config", "", "cloud configuration file, as the controller gets it")
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster, for its pools; a pod needs none")
-	f.VarP(&o.output, "output", "o", "text or json")
+	o.addFlags(cmd.Flags())
 	return cmd
 }
 

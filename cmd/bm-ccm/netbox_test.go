@@ -274,7 +274,7 @@ func TestNetBoxAudit(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDesk(t)
-			o := &auditOptions{cloudConfig: d.config("lab", "admin"), kubeconfig: d.cluster(""), output: tt.output,
+			o := &auditOptions{lookOptions: lookOptions{cloudConfig: d.config("lab", "admin"), kubeconfig: d.cluster(""), output: tt.output},
 				audit: func(context.Context, *cloud.Config, *rest.Config) ([]cloud.Difference, error) {
 					return tt.found, tt.err
 				}}

@@ -88,3 +88,10 @@ func Median(d []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(d))
 	return sorted[len(sorted)/2]
 }
+
+var started = time.Now()
+
+// Progress tells how far a benchmark is, with the seconds since its start.
+func Progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "[%6.1fs] %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
+}

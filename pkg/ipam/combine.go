@@ -192,12 +192,22 @@ func (c *combined) Find(ctx context.Context, namespace, service string) ([]Claim
 
 // Release implements Allocator.
 func (c *combined) Release(ctx context.Context, key Key) error {
+	return c.end(ctx, key, Allocator.Release)
+}
+
+// Retain implements Allocator.
+func (c *combined) Retain(ctx context.Context, key Key) error {
+	return c.end(ctx, key, Allocator.Retain)
+}
+
+// end takes a claim from its Service, with whom it may be.
+func (c *combined) end(ctx context.Context, key Key, end func(Allocator, context.Context, Key) error) error {
 	_, inline, err := known(ctx, c.inline, key)
 	if err != nil {
 		return err
 	}
 	if inline {
-		if err := c.inline.Release(ctx, key); err != nil {
+		if err := end(c.inline, ctx, key); err != nil {
 			return err
 		}
 	}
@@ -209,15 +219,7 @@ func (c *combined) Release(ctx context.Context, key Key) error {
 			return nil
 		}
 	}
-	return c.netbox.Release(ctx, key)
-}
-
-// Retain implements Allocator.
-func (c *combined) Retain(ctx context.Context, key Key) error {
-	if err := c.inline.Retain(ctx, key); err != nil || c.netbox == nil {
-		return err
-	}
-	return c.netbox.Retain(ctx, key)
+	return end(c.netbox, ctx, key)
 }
 
 // Resolve implements Allocator.

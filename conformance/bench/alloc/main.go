@@ -40,13 +40,13 @@ func run(ctx context.Context, n int, out, binary string) error {
 	if err != nil {
 		return err
 	}
-	progress("reference: the stock service controller, %d Services", n)
+	bench.Progress("reference: the stock service controller, %d Services", n)
 	reference, err := measureStock(ctx, n)
 	if err != nil {
 		return fmt.Errorf("measuring the stock service controller: %w", err)
 	}
-	progress("reference done: %.0f/s", reference.rate)
-	progress("bm-ccm, %d Services", n)
+	bench.Progress("reference done: %.0f/s", reference.rate)
+	bench.Progress("bm-ccm, %d Services", n)
 	ours, restart, err := measureOurs(ctx, n, binary)
 	if err != nil {
 		return fmt.Errorf("measuring bm-ccm: %w", err)
@@ -65,10 +65,4 @@ func run(ctx context.Context, n int, out, binary string) error {
 	// A missed target is for the reader of the table to judge: the machine may
 	// be slow, which the reference tells.
 	return bench.Save(out, "alloc", figures)
-}
-
-var started = time.Now()
-
-func progress(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "[%6.1fs] %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
 }

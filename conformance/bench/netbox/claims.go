@@ -140,7 +140,7 @@ func (s *scene) claims(ctx context.Context, n int) ([]bench.Figure, error) {
 		contenders = append(contenders, c)
 	}
 	for leg := range legs {
-		progress("claims, leg %d of %d", leg+1, legs)
+		bench.Progress("claims, leg %d of %d", leg+1, legs)
 		for _, c := range contenders {
 			if err := s.crowd(&c.claims, c.n*leg/legs, c.n*(leg+1)/legs, c.workers, c.claim); err != nil {
 				return nil, err
@@ -148,7 +148,7 @@ func (s *scene) claims(ctx context.Context, n int) ([]bench.Figure, error) {
 		}
 	}
 	for leg := range legs {
-		progress("releases, leg %d of %d", leg+1, legs)
+		bench.Progress("releases, leg %d of %d", leg+1, legs)
 		for _, c := range contenders {
 			if err := s.crowd(&c.releases, c.n*leg/legs, c.n*(leg+1)/legs, c.workers, c.release); err != nil {
 				return nil, err
@@ -181,7 +181,7 @@ func compare(plain *contender, ours []*contender) []bench.Figure {
 // idle compares one claim on an idle allocator with one request.
 func (s *scene) idle(ctx context.Context) ([]bench.Figure, error) {
 	const times = 25
-	progress("single claims, %d of each kind in turn", times)
+	bench.Progress("single claims, %d of each kind in turn", times)
 	p, id := s.unused()
 	a, err := s.allocator()
 	if err != nil {
@@ -215,7 +215,7 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // fill measures the start of an allocator that finds many records.
 func (s *scene) fill(ctx context.Context, n int) ([]bench.Figure, error) {
-	progress("putting %d records into NetBox", n)
+	bench.Progress("putting %d records into NetBox", n)
 	_, id := s.unused()
 	for done := 0; done < n; done += 100 {
 		var list []map[string]any
@@ -226,7 +226,7 @@ func (s *scene) fill(ctx context.Context, n int) ([]bench.Figure, error) {
 			return nil, err
 		}
 	}
-	progress("starts of an allocator, %d records", n)
+	bench.Progress("starts of an allocator, %d records", n)
 	var starts, lists []time.Duration
 	for range 5 {
 		a, err := s.allocator()

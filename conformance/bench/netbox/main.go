@@ -67,9 +67,3 @@ func run(ctx context.Context, n, records int, out, binary string) error {
 	}
 	return bench.Save(out, "netbox", figures)
 }
-
-var started = time.Now()
-
-func progress(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "[%6.1fs] %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
-}

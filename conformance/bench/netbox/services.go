@@ -34,7 +34,7 @@ type rate struct{ perSecond, requests float64 }
 func (s *scene) services(ctx context.Context, n int, binary string) ([]bench.Figure, error) {
 	var figures []bench.Figure
 	for _, w := range workers {
-		progress("the controller, %d Services, %d workers", n, w)
+		bench.Progress("the controller, %d Services, %d workers", n, w)
 		r, err := s.backlog(ctx, n, w, binary)
 		if err != nil {
 			return nil, fmt.Errorf("the controller with %d workers: %w", w, err)

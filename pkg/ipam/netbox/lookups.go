@@ -195,7 +195,7 @@ func (o rangeObject) span() (netipx.IPRange, error) {
 // listPrefixes returns all prefixes that a filter finds.
 func (c *Client) listPrefixes(ctx context.Context, doing string, filter url.Values) ([]prefixObject, error) {
 	filter.Set("fields", prefixFields)
-	return listPages(ctx, c, doing, filter, func(o prefixObject) int64 { return o.ID }, func(ctx context.Context) error {
+	return listPages(ctx, c, doing, filter, func(o prefixObject) (int64, error) { return o.ID, nil }, func(ctx context.Context) error {
 		_, _, err := c.api.IpamAPI.IpamPrefixesList(ctx).Execute()
 		return err
 	})
@@ -204,14 +204,15 @@ func (c *Client) listPrefixes(ctx context.Context, doing string, filter url.Valu
 // listRanges returns all IP ranges that a filter finds.
 func (c *Client) listRanges(ctx context.Context, doing string, filter url.Values) ([]rangeObject, error) {
 	filter.Set("fields", rangeFields)
-	return listPages(ctx, c, doing, filter, func(o rangeObject) int64 { return o.ID }, func(ctx context.Context) error {
+	return listPages(ctx, c, doing, filter, func(o rangeObject) (int64, error) { return o.ID, nil }, func(ctx context.Context) error {
 		_, _, err := c.api.IpamAPI.IpamIpRangesList(ctx).Execute()
 		return err
 	})
 }
 
 // listPages reads a list in pages by id: what is deleted meanwhile moves no page.
-func listPages[T any](ctx context.Context, c *Client, doing string, filter url.Values, id func(T) int64, call func(context.Context) error) ([]T, error) {
+// look returns the id of an object, or why the list should not have it.
+func listPages[T any](ctx context.Context, c *Client, doing string, filter url.Values, look func(T) (int64, error), call func(context.Context) error) ([]T, error) {
 	filter.Set("ordering", "id")
 	filter.Set("limit", strconv.Itoa(pageSize))
 	var all []T
@@ -222,10 +223,14 @@ func listPages[T any](ctx context.Context, c *Client, doing string, filter url.V
 			return nil, err
 		}
 		for _, o := range out.Results {
-			if id(o) <= after {
-				return nil, &ipam.UnavailableError{Doing: doing, Err: fmt.Errorf("NetBox does not page by id: %d comes after %d", id(o), after)}
+			id, err := look(o)
+			if err != nil {
+				return nil, err
 			}
-			after = id(o)
+			if id <= after {
+				return nil, &ipam.UnavailableError{Doing: doing, Err: fmt.Errorf("NetBox does not page by id: %d comes after %d", id, after)}
+			}
+			after = id
 		}
 		all = append(all, out.Results...)
 		if int64(len(out.Results)) >= out.Count || len(out.Results) == 0 {

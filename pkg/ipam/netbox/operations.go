@@ -103,29 +103,14 @@ func (c *Client) addressesIn(ctx context.Context, prefixes []netip.Prefix) ([]re
 // allAddresses returns all records that a query finds, by ascending id. check
 // tells of a record that the query should not have found.
 func (c *Client) allAddresses(ctx context.Context, doing string, query url.Values, check func(record) error) ([]record, error) {
-	var all []record
-	query.Set("limit", strconv.Itoa(pageSize))
-	// Pages by id rather than by offset: what is deleted meanwhile moves no page.
-	for after := int64(0); ; {
-		query.Set("id__gte", strconv.FormatInt(after+1, 10))
-		out, err := c.addresses(ctx, doing, query)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range out.Results {
-			if err := check(r); err != nil {
-				return nil, err
-			}
-			if r.id <= after {
-				return nil, &ipam.UnavailableError{Doing: doing, Err: fmt.Errorf("NetBox does not page by id: %d comes after %d", r.id, after)}
-			}
-			after = r.id
-		}
-		all = append(all, out.Results...)
-		if int64(len(out.Results)) >= out.Count || len(out.Results) == 0 {
-			return all, nil
-		}
-	}
+	query.Set("fields", recordFields)
+	return listPages(ctx, c, doing, query, func(r record) (int64, error) { return r.id, check(r) }, c.listAddresses)
+}
+
+// listAddresses names the list of addresses to go-netbox.
+func (c *Client) listAddresses(ctx context.Context) error {
+	_, _, err := c.api.IpamAPI.IpamIpAddressesList(ctx).Execute()
+	return err
 }
 
 func filterIgnored(doing, field string) error {

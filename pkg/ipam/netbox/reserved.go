@@ -164,7 +164,7 @@ func (s *stock) described() string {
 // by address.
 func (c *Client) stockRecords(ctx context.Context, filter url.Values, tenant, cluster string) ([]stockRecord, error) {
 	filter.Set("fields", recordFields+",tenant,last_updated")
-	found, err := listPages(ctx, c, "looking for the reserved addresses of a pool in NetBox", filter, func(r stockRecord) int64 { return r.id },
+	found, err := listPages(ctx, c, "looking for the reserved addresses of a pool in NetBox", filter, func(r stockRecord) (int64, error) { return r.id, nil },
 		func(ctx context.Context) error {
 			_, _, err := c.api.IpamAPI.IpamIpAddressesList(ctx).Execute()
 			return err
