@@ -16,13 +16,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // initOptions are the flags of netbox init.
 type initOptions struct {
 	url, tokenFile, caFile string
-	access                 setup.Access
+	access                 schema.Access
 	print                  bool
 	out                    string
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/cloud"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // desk is where an administrator works: a NetBox and a folder.
@@ -206,11 +206,11 @@ func TestNetBoxPrintNeedsNoServer(t *testing.T) {
 	if err := cmd.Execute(); err != nil {
 		t.Fatal(err)
 	}
-	var plan setup.Plan
+	var plan schema.Plan
 	if err := json.Unmarshal(out.Bytes(), &plan); err != nil {
 		t.Fatalf("%v:\n%s", err, out.String())
 	}
-	if plan.User.Username != "svc-lab" || len(plan.CustomFields) != len(setup.Fields()) || len(plan.Permissions) != 3 {
+	if plan.User.Username != "svc-lab" || len(plan.CustomFields) != len(schema.Fields()) || len(plan.Permissions) != 3 {
 		t.Errorf("printed\n%s", out.String())
 	}
 	if !strings.Contains(told.String(), "extras/custom-fields/") {
@@ -309,7 +309,7 @@ func TestNetBoxAuditForReal(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if _, err := d.srv.WriteBehindBack(map[string]any{"address": "203.0.113.9/32", "custom_fields": map[string]any{
-		setup.FieldClaim: "lab/default/web/ipv4", setup.FieldCluster: "lab", setup.FieldClusterUID: "uid-1", setup.FieldServiceUID: "uid-2",
+		schema.FieldClaim: "lab/default/web/ipv4", schema.FieldCluster: "lab", schema.FieldClusterUID: "uid-1", schema.FieldServiceUID: "uid-2",
 	}}); err != nil {
 		t.Fatal(err)
 	}

@@ -30,8 +30,8 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/conformance/lab"
 	"github.com/bm-ccm/bm-ccm/conformance/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 const (
@@ -375,7 +375,7 @@ type record struct {
 }
 
 func (r record) String() string {
-	return fmt.Sprintf("%s (NetBox address %d, claim %q, Service UID %q)", r.Address, r.ID, r.Fields[setup.FieldClaim], r.Fields[setup.FieldServiceUID])
+	return fmt.Sprintf("%s (NetBox address %d, claim %q, Service UID %q)", r.Address, r.ID, r.Fields[schema.FieldClaim], r.Fields[schema.FieldServiceUID])
 }
 
 func (r record) addr() netip.Addr {

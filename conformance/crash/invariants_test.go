@@ -20,7 +20,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // settled returns nil once nothing is left to do: every Service has what it
@@ -47,7 +47,7 @@ func (w *world) settled(ctx context.Context) error {
 		}
 		for _, addr := range addresses(svc) {
 			key := ipam.Key{Cluster: cluster, Namespace: namespace, Service: svc.Name, Family: ipam.FamilyOf(addr)}.String()
-			want[key] = record{Address: addr.String(), Fields: map[string]string{setup.FieldServiceUID: string(svc.UID), setup.FieldCluster: cluster}}
+			want[key] = record{Address: addr.String(), Fields: map[string]string{schema.FieldServiceUID: string(svc.UID), schema.FieldCluster: cluster}}
 		}
 	}
 	return errors.Join(append(errs, compare(want, records)...)...)
@@ -57,15 +57,15 @@ func (w *world) settled(ctx context.Context) error {
 func compare(want map[string]record, have []record) []error {
 	var errs []error
 	for _, r := range have {
-		w, ok := want[r.Fields[setup.FieldClaim]]
+		w, ok := want[r.Fields[schema.FieldClaim]]
 		switch {
 		case !ok:
 			errs = append(errs, fmt.Errorf("leaked, or double: %s", r))
 			continue
-		case r.addr().String() != w.Address, r.Fields[setup.FieldServiceUID] != w.Fields[setup.FieldServiceUID], r.Fields[setup.FieldCluster] != cluster:
-			errs = append(errs, fmt.Errorf("%s, but the Service has %s (UID %s)", r, w.Address, w.Fields[setup.FieldServiceUID]))
+		case r.addr().String() != w.Address, r.Fields[schema.FieldServiceUID] != w.Fields[schema.FieldServiceUID], r.Fields[schema.FieldCluster] != cluster:
+			errs = append(errs, fmt.Errorf("%s, but the Service has %s (UID %s)", r, w.Address, w.Fields[schema.FieldServiceUID]))
 		}
-		delete(want, r.Fields[setup.FieldClaim])
+		delete(want, r.Fields[schema.FieldClaim])
 	}
 	for key, w := range want {
 		errs = append(errs, fmt.Errorf("%s of claim %s is not in NetBox", w.Address, key))

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/bm-ccm/bm-ccm/conformance/lab"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // What users do wrong and what breaks: each is told on the Service, with the

@@ -22,7 +22,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/conformance/lab"
 	"github.com/bm-ccm/bm-ccm/conformance/lab/labtest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 const (

@@ -12,5 +12,5 @@
 // that missing Debian packages are installed, without starting a service.
 //
 // Seed needs only a URL and a token, so that it fills the in-memory NetBox of
-// pkg/ipam/netbox/netboxtest as well.
+// pkg/netbox/netboxtest as well.
 package netbox

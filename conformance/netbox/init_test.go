@@ -13,8 +13,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 func TestInitInMemory(t *testing.T) {
@@ -28,9 +28,9 @@ func TestInitInMemory(t *testing.T) {
 func checkInit(t *testing.T, admin Target) {
 	t.Helper()
 	mustDo(t, admin, http.MethodPost, "/api/tenancy/tenants/", object{"name": "Stock", "slug": "stock"})
-	one := setup.Access{Cluster: "one", ReservedTenants: []string{"stock"}}
+	one := schema.Access{Cluster: "one", ReservedTenants: []string{"stock"}}
 	user := initTwice(t, admin, one)
-	tokenOne, tokenTwo := tokenFor(t, admin, user), tokenFor(t, admin, initTwice(t, admin, setup.Access{Cluster: "two"}))
+	tokenOne, tokenTwo := tokenFor(t, admin, user), tokenFor(t, admin, initTwice(t, admin, schema.Access{Cluster: "two"}))
 	scene := newScene(t, admin)
 
 	lines := scene.inspect(t, "one", tokenOne)
@@ -54,7 +54,7 @@ func checkInit(t *testing.T, admin Target) {
 }
 
 // initTwice wants the second time to change nothing.
-func initTwice(t *testing.T, admin Target, access setup.Access) int64 {
+func initTwice(t *testing.T, admin Target, access schema.Access) int64 {
 	t.Helper()
 	var user int64
 	for turn := range 2 {

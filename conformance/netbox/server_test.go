@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contract"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
 )
 
 // TestReal is the real NetBox from start to stop. Its parts share one server,
@@ -67,7 +67,7 @@ func runContract(t *testing.T, s *Server) {
 	if err := os.WriteFile(token, []byte(seeded.Token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	contract.Run(t, contract.Target{URL: s.URL, TokenFile: token, AdminToken: s.AdminToken, Cluster: cluster})
+	contracttest.Run(t, contracttest.Target{URL: s.URL, TokenFile: token, AdminToken: s.AdminToken, Cluster: cluster})
 }
 
 func checkWeb(t *testing.T, s *Server) {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // setUp does what "bm-ccm netbox init" does, so that all that runs on a seeded
@@ -20,9 +20,9 @@ func (s *seeder) setUp(ctx context.Context, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	plan := setup.Plan{CustomFields: setup.Fields()}
+	plan := schema.Plan{CustomFields: schema.Fields()}
 	if spec.Cluster != "" {
-		plan = setup.Access{Cluster: spec.Cluster, ReservedTenants: spec.ReservedTenants}.Plan()
+		plan = schema.Access{Cluster: spec.Cluster, ReservedTenants: spec.ReservedTenants}.Plan()
 	}
 	var wrong []error
 	user, err := c.Init(ctx, plan, func(step netbox.Step) {

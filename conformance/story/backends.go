@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/bm-ccm/bm-ccm/conformance/lab"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 const (

@@ -13,7 +13,7 @@ import (
 	"net/url"
 
 	"github.com/bm-ccm/bm-ccm/conformance/lab"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // What a story creates in a NetBox of the user's: names that nobody has by
@@ -51,7 +51,7 @@ func (n *IPAM) borrow(ctx context.Context, l *lab.Lab, log io.Writer) error {
 // loans are the custom fields and the prefix.
 func loans() []loan {
 	var out []loan
-	for _, f := range setup.Fields() {
+	for _, f := range schema.Fields() {
 		out = append(out, loan{
 			path: "/api/extras/custom-fields/", what: "custom field " + f.Name + " on IP addresses",
 			find: url.Values{"name": {f.Name}},

@@ -10,7 +10,7 @@ import (
 	"slices"
 
 	"github.com/bm-ccm/bm-ccm/conformance/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // IPAM is the NetBox that a story uses.
@@ -54,7 +54,7 @@ type Record struct {
 
 // Claim is the claim key of the record.
 func (r Record) Claim() string {
-	s, _ := r.CustomFields[setup.FieldClaim].(string)
+	s, _ := r.CustomFields[schema.FieldClaim].(string)
 	return s
 }
 
@@ -63,7 +63,7 @@ func (n *IPAM) Records(ctx context.Context) ([]Record, error) {
 	var page struct {
 		Results []Record `json:"results"`
 	}
-	err := n.call(ctx, http.MethodGet, "/api/ipam/ip-addresses/?limit=1000&ordering=id&cf_"+setup.FieldCluster+"="+n.Cluster, nil, &page)
+	err := n.call(ctx, http.MethodGet, "/api/ipam/ip-addresses/?limit=1000&ordering=id&cf_"+schema.FieldCluster+"="+n.Cluster, nil, &page)
 	return page.Results, err
 }
 

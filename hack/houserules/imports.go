@@ -28,17 +28,20 @@ var layers = []layer{
 	{"pkg/announce/iface", []string{"pkg/api"}},
 	{"pkg/announce", []string{"pkg/api", "pkg/announce"}},
 	{"pkg/api", nil},
+	{"pkg/netbox/netboxtest", []string{"pkg/netbox", "pkg/ipam/netbox/schema"}},
+	{"pkg/netbox", nil},
+	{"pkg/ipam/netbox", []string{"pkg/api", "pkg/ipam", "pkg/netbox"}},
 	{"pkg/ipam", []string{"pkg/api"}},
-	{"pkg/cloud", []string{"pkg/api", "pkg/ipam"}},
+	{"pkg/cloud", []string{"pkg/api", "pkg/ipam", "pkg/netbox"}},
 	{"cmd", []string{"pkg"}},
 	{"deploy", []string{"pkg"}}, // tests only
-	{"hack", []string{"pkg/api"}},
+	{"hack", []string{"pkg"}},
 	{"conformance", []string{"pkg"}},
 }
 
 // netboxtest is the in-memory NetBox. It must not get into a binary of the
 // product.
-const netboxtest = "pkg/ipam/netbox/netboxtest"
+const netboxtest = "pkg/netbox/netboxtest"
 
 // mayUseNetboxtest are the folders whose code outside of tests may import it:
 // its own command and the lab.

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // record returns what NetBox has at an address.
@@ -113,13 +113,13 @@ func TestMovedInNetBox(t *testing.T) {
 	before := map[string]string{"web": w.ip("web"), "s1": w.ip("s1")}
 	for _, claim := range []string{"lab/default/web/ipv4", "lab/default/+k/ipv4"} {
 		for _, a := range server.Addresses() {
-			if a.CustomFields[setup.FieldClaim] == claim {
-				behind(t, server, map[string]any{"id": a.ID, "custom_fields": map[string]any{setup.FieldClaim: nil}})
+			if a.CustomFields[schema.FieldClaim] == claim {
+				behind(t, server, map[string]any{"id": a.ID, "custom_fields": map[string]any{schema.FieldClaim: nil}})
 			}
 		}
 	}
-	behind(t, server, map[string]any{"address": "203.0.113.99/32", "custom_fields": map[string]any{setup.FieldClaim: "lab/default/web/ipv4"}})
-	behind(t, server, map[string]any{"address": "203.0.113.98/32", "custom_fields": map[string]any{setup.FieldClaim: "lab/default/+k/ipv4"}})
+	behind(t, server, map[string]any{"address": "203.0.113.99/32", "custom_fields": map[string]any{schema.FieldClaim: "lab/default/web/ipv4"}})
+	behind(t, server, map[string]any{"address": "203.0.113.98/32", "custom_fields": map[string]any{schema.FieldClaim: "lab/default/+k/ipv4"}})
 	w.start()
 	if waits := w.settle(); len(waits) > 0 {
 		t.Errorf("waiting: %v", waits)
@@ -153,8 +153,8 @@ func behind(t *testing.T, server *netboxtest.Server, data map[string]any) {
 func TestAssignedInNetBoxFirst(t *testing.T) {
 	server, connect := newNetBox(t)
 	w := newWorld(t, netboxShelf(), connect)
-	behind(t, server, map[string]any{"address": "203.0.113.77/32", "custom_fields": map[string]any{setup.FieldClaim: "lab/default/web/ipv4"}})
-	behind(t, server, map[string]any{"address": "203.0.113.78/32", "custom_fields": map[string]any{setup.FieldClaim: "lab/default/+k/ipv4"}})
+	behind(t, server, map[string]any{"address": "203.0.113.77/32", "custom_fields": map[string]any{schema.FieldClaim: "lab/default/web/ipv4"}})
+	behind(t, server, map[string]any{"address": "203.0.113.78/32", "custom_fields": map[string]any{schema.FieldClaim: "lab/default/+k/ipv4"}})
 	w.create("web", "", 80)
 	w.create("s1", "k", 80)
 	w.create("s2", "k", 443)

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // RecordConfig is what a new record of an address in NetBox holds besides its
@@ -70,7 +70,7 @@ func (c RecordConfig) validate(path *field.Path) field.ErrorList {
 func (c RecordConfig) validateCustomFields(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for _, name := range slices.Sorted(maps.Keys(c.CustomFields)) {
-		ours := slices.ContainsFunc(setup.Fields(), func(f setup.Field) bool { return f.Name == name })
+		ours := slices.ContainsFunc(schema.Fields(), func(f schema.Field) bool { return f.Name == name })
 		switch {
 		case ours:
 			errs = append(errs, field.Invalid(path.Key(name), name, "is where the owner is recorded: take another field"))

@@ -30,7 +30,7 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/inline"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // world is a namespace of Services, an informer that may lag behind it, and a

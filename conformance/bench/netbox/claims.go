@@ -15,7 +15,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/conformance/bench"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 func request(name string, p netip.Prefix) ipam.Request {
@@ -30,8 +30,8 @@ func body(name string) map[string]any {
 	return map[string]any{
 		"status": "active", "description": "k8s " + cluster + " default/" + name, "prefix_length": 32,
 		"custom_fields": map[string]any{
-			setup.FieldClaim: cluster + "/default/" + name + "/ipv4", setup.FieldCluster: cluster, setup.FieldClusterUID: "bench-uid",
-			setup.FieldServiceUID: "uid-of-" + name, setup.FieldClass: "bench", setup.FieldRelease: setup.ReleaseDelete,
+			schema.FieldClaim: cluster + "/default/" + name + "/ipv4", schema.FieldCluster: cluster, schema.FieldClusterUID: "bench-uid",
+			schema.FieldServiceUID: "uid-of-" + name, schema.FieldClass: "bench", schema.FieldRelease: schema.ReleaseDelete,
 		},
 	}
 }

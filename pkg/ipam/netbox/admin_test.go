@@ -8,11 +8,11 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contract"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
 )
 
 // admin sends a request as NetBox's administrator and returns the answer.
-func admin(t *testing.T, method, url string, target contract.Target) string {
+func admin(t *testing.T, method, url string, target contracttest.Target) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
 	if err != nil {

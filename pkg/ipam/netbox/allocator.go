@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // Allocator implements ipam.Allocator on NetBox.
@@ -266,7 +266,7 @@ func (a *Allocator) conflict(r record) error {
 	case r.clusterUID != "" && a.clusterUID != "" && r.clusterUID != a.clusterUID:
 		return &ipam.ConflictError{Addr: r.addr, Holder: fmt.Sprintf(
 			"another cluster that is also named %s (NetBox address %d has %s %s, this cluster's is %s; give one of the two clusters another clusterName)",
-			a.cluster, r.id, setup.FieldClusterUID, r.clusterUID, a.clusterUID)}
+			a.cluster, r.id, schema.FieldClusterUID, r.clusterUID, a.clusterUID)}
 	}
 	return nil
 }

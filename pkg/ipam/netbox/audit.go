@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // Audit implements ipam.Allocator. It costs three lists: the records of this
@@ -85,7 +85,7 @@ func findings(cluster, uid string, named, others []record) []ipam.Finding {
 	for _, same := range byClaim {
 		if len(same) > 1 {
 			out = append(out, remark(ipam.DuplicateClaim, same[0], "claim %s stands on %s: clear %s on all but the one in use",
-				same[0].claim, places(same), setup.FieldClaim))
+				same[0].claim, places(same), schema.FieldClaim))
 		}
 	}
 	out = append(out, duplicates(named, others)...)
@@ -102,7 +102,7 @@ func inspect(cluster, uid string, r record) (ipam.Finding, bool) {
 	switch {
 	case r.cluster != cluster && r.cluster != "" && mentions:
 		return remark(ipam.ForeignOwner, r, "address %s (NetBox address %d) has claim %s but belongs to cluster %s: set %s to %s, or clear the claim",
-			r.addr, r.id, r.claim, r.cluster, setup.FieldCluster, cluster), true
+			r.addr, r.id, r.claim, r.cluster, schema.FieldCluster, cluster), true
 	case r.cluster != cluster:
 		return ipam.Finding{}, false // by hand, for a Service that may come
 	case r.clusterUID != "" && uid != "" && r.clusterUID != uid:
@@ -112,14 +112,14 @@ func inspect(cluster, uid string, r record) (ipam.Finding, bool) {
 		return ipam.Finding{}, false // given back to its stock
 	case r.claim == "" && r.serviceUID == "":
 		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) names cluster %s but no Service: set %s or clear %s",
-			r.addr, r.id, cluster, setup.FieldClaim, setup.FieldCluster), true
+			r.addr, r.id, cluster, schema.FieldClaim, schema.FieldCluster), true
 	case r.claim == "":
 		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) has lost its claim: set %s again, or delete the record if no Service has the address",
-			r.addr, r.id, setup.FieldClaim), true
+			r.addr, r.id, schema.FieldClaim), true
 	case !mentions:
 		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) has claim %q: write %s/<namespace>/<service>/<ipv4|ipv6>", r.addr, r.id, r.claim, cluster), true
 	case ipam.FamilyOf(r.addr) != key.Family:
-		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) has claim %s, which is for the other IP family: correct %s", r.addr, r.id, r.claim, setup.FieldClaim), true
+		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) has claim %s, which is for the other IP family: correct %s", r.addr, r.id, r.claim, schema.FieldClaim), true
 	}
 	return ipam.Finding{}, false
 }

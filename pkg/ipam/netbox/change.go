@@ -9,7 +9,7 @@ import (
 	"net/http"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // change moves a claim to the address that the user asks for, in the steps of
@@ -92,7 +92,7 @@ func (a *Allocator) moved(ctx context.Context, r ipam.Request, h holding) (recor
 // disown marks a record as somebody's wish for the Service, not what it has.
 func (a *Allocator) disown(ctx context.Context, r ipam.Request, rec record) error {
 	got, err := a.client.change(ctx, rec.id, "", map[string]any{"custom_fields": map[string]any{
-		setup.FieldServiceUID: nil, setup.FieldClusterUID: nil, setup.FieldRelease: setup.ReleaseKeep,
+		schema.FieldServiceUID: nil, schema.FieldClusterUID: nil, schema.FieldRelease: schema.ReleaseKeep,
 	}})
 	if err != nil {
 		a.claims.doubt(r.Key.String())

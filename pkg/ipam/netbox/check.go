@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // The releases of NetBox that the claim protocol was seen to work with.
@@ -60,7 +60,7 @@ func (a *Allocator) Check(ctx context.Context) error {
 		return err
 	}
 	var problems []string
-	for _, want := range setup.Fields() {
+	for _, want := range schema.Fields() {
 		if problem := checkField(want, fields); problem != "" {
 			problems = append(problems, problem)
 		}
@@ -96,7 +96,7 @@ type fieldObject struct {
 // claimFields returns the definitions of the fields of setup, by name.
 func (c *Client) claimFields(ctx context.Context) (map[string]fieldObject, error) {
 	query := url.Values{}
-	for _, f := range setup.Fields() {
+	for _, f := range schema.Fields() {
 		query.Add("name", f.Name)
 	}
 	all, err := listAll[fieldObject](ctx, c, customFieldsPath, "reading the custom fields in NetBox", query)
@@ -108,7 +108,7 @@ func (c *Client) claimFields(ctx context.Context) (map[string]fieldObject, error
 }
 
 // checkField says what is wrong with a custom field, and the fix.
-func checkField(want setup.Field, fields map[string]fieldObject) string {
+func checkField(want schema.Field, fields map[string]fieldObject) string {
 	f, ok := fields[want.Name]
 	if !ok {
 		unique := ""
@@ -116,11 +116,11 @@ func checkField(want setup.Field, fields map[string]fieldObject) string {
 			unique = ", unique"
 		}
 		return fmt.Sprintf("NetBox has no custom field %s that the token may see: create it on %s with type text%s and filter logic exact, or run bm-ccm netbox init",
-			want.Name, setup.ObjectType, unique)
+			want.Name, schema.ObjectType, unique)
 	}
 	switch {
-	case !slices.Contains(f.ObjectTypes, setup.ObjectType):
-		return fmt.Sprintf("NetBox custom field %s is not for %s: add that object type", f.Name, setup.ObjectType)
+	case !slices.Contains(f.ObjectTypes, schema.ObjectType):
+		return fmt.Sprintf("NetBox custom field %s is not for %s: add that object type", f.Name, schema.ObjectType)
 	case f.Type.Value != want.Type:
 		return wrongType(f)
 	case f.FilterLogic.Value != want.FilterLogic:

@@ -14,7 +14,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 var (
@@ -180,13 +180,13 @@ func (a *Allocator) usable(rec record, r ipam.Request) error {
 	}
 	if ipam.FamilyOf(rec.addr) != r.Key.Family {
 		return &ipam.ConfigError{Problem: fmt.Sprintf(
-			"NetBox address %d (%s) has claim %s, which is for the other IP family: correct its field %s", rec.id, rec.addr, rec.claim, setup.FieldClaim)}
+			"NetBox address %d (%s) has claim %s, which is for the other IP family: correct its field %s", rec.id, rec.addr, rec.claim, schema.FieldClaim)}
 	}
 	// An assigned address stays whatever becomes of its pool; one that was
 	// written into NetBox by hand must lie in a pool.
 	if rec.reserved() && rec.release == "" && rec.addr != r.Held && ipam.PoolOf(rec.addr, r.Pools) == "" {
 		return &ipam.ConfigError{Problem: fmt.Sprintf(
-			"NetBox address %d (%s) names this Service in %s but lies in none of its pools: clear the field or add the address to a pool", rec.id, rec.addr, setup.FieldClaim)}
+			"NetBox address %d (%s) names this Service in %s but lies in none of its pools: clear the field or add the address to a pool", rec.id, rec.addr, schema.FieldClaim)}
 	}
 	return nil
 }
@@ -240,14 +240,14 @@ func (a *Allocator) stampOf(r ipam.Request, rec record, claim string) map[string
 			fields[field] = want
 		}
 	}
-	set(setup.FieldClaim, rec.claim, claim)
-	set(setup.FieldCluster, rec.cluster, a.cluster)
-	set(setup.FieldClusterUID, rec.clusterUID, a.clusterUID)
-	set(setup.FieldServiceUID, rec.serviceUID, r.Owner.UID)
-	set(setup.FieldClass, rec.class, r.Owner.Class)
+	set(schema.FieldClaim, rec.claim, claim)
+	set(schema.FieldCluster, rec.cluster, a.cluster)
+	set(schema.FieldClusterUID, rec.clusterUID, a.clusterUID)
+	set(schema.FieldServiceUID, rec.serviceUID, r.Owner.UID)
+	set(schema.FieldClass, rec.class, r.Owner.Class)
 	if rec.serviceUID == "" && rec.release == "" {
 		// Somebody wrote it for this Service: it outlives it.
-		fields[setup.FieldRelease] = setup.ReleaseKeep
+		fields[schema.FieldRelease] = schema.ReleaseKeep
 	}
 	if rec.serviceUID == "" && rec.status == statusReserved {
 		changes["status"] = a.record.status()
@@ -265,12 +265,12 @@ func (a *Allocator) stampOf(r ipam.Request, rec record, claim string) map[string
 func (a *Allocator) unchangeable(rec record) error {
 	return &ipam.ConfigError{Problem: fmt.Sprintf(
 		"NetBox address %d (%s) names this Service, but the token may not change it: set its field %s to %s, or extend the token's permission",
-		rec.id, rec.addr, setup.FieldCluster, a.cluster)}
+		rec.id, rec.addr, schema.FieldCluster, a.cluster)}
 }
 
 func notEchoed(r record) error {
 	return &setUpError{ipam.ConfigError{Problem: fmt.Sprintf(
-		"NetBox did not record the owner of address %s: check the custom fields %s, %s, %s and %s", r.addr, setup.FieldClaim, setup.FieldCluster, setup.FieldClusterUID, setup.FieldServiceUID)}}
+		"NetBox did not record the owner of address %s: check the custom fields %s, %s, %s and %s", r.addr, schema.FieldClaim, schema.FieldCluster, schema.FieldClusterUID, schema.FieldServiceUID)}}
 }
 
 func (a *Allocator) item(r ipam.Request, claim string) item {

@@ -9,14 +9,14 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contract"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 const fencedToken = "fenced0123456789abcdef0123456789abcdef01"
 
 // start runs a NetBox in memory with an administrator's and a fenced token.
-func start(t *testing.T, opts netboxtest.Options) (*netboxtest.Server, contract.Target) {
+func start(t *testing.T, opts netboxtest.Options) (*netboxtest.Server, contracttest.Target) {
 	t.Helper()
 	opts.Tokens = []netboxtest.Token{
 		{User: "admin", Key: netboxtest.DefaultToken, Superuser: true},
@@ -34,7 +34,7 @@ func start(t *testing.T, opts netboxtest.Options) (*netboxtest.Server, contract.
 			t.Errorf("a request that NetBox would not stand: %s", v)
 		}
 	})
-	return srv, contract.Target{URL: hs.URL, TokenFile: writeToken(t, fencedToken), AdminToken: netboxtest.DefaultToken, Cluster: "lab"}
+	return srv, contracttest.Target{URL: hs.URL, TokenFile: writeToken(t, fencedToken), AdminToken: netboxtest.DefaultToken, Cluster: "lab"}
 }
 
 func writeToken(t *testing.T, token string) string {
@@ -50,7 +50,7 @@ func TestContract(t *testing.T) {
 	for _, version := range []string{"4.4", "4.5", "4.6", "4.7"} {
 		t.Run(version, func(t *testing.T) {
 			_, target := start(t, netboxtest.Options{Version: version})
-			contract.Run(t, target)
+			contracttest.Run(t, target)
 		})
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // answerError is a definite refusal by NetBox: nothing was changed. To callers
@@ -38,7 +38,7 @@ func refusal(x *exchange) error {
 		problem = fmt.Sprintf("%s: NetBox does not accept the token%s: put a valid one into netbox.tokenFile", x.doing, x.detail())
 	default:
 		problem = fmt.Sprintf("%s: the NetBox token lacks the permission%s: grant it, with a constraint on custom field %s if it is fenced (bm-ccm netbox check tells more)",
-			x.doing, x.detail(), setup.FieldCluster)
+			x.doing, x.detail(), schema.FieldCluster)
 	}
 	e.config = &ipam.ConfigError{Problem: problem}
 	return e
@@ -86,5 +86,5 @@ var errChanging = errors.New("somebody else keeps changing it in NetBox")
 
 func forbiddenDelete(r record) error {
 	return &ipam.ConfigError{Problem: fmt.Sprintf(
-		"the NetBox token may not delete address %d (%s): grant delete on ipam.ipaddress, with a constraint on custom field %s if it is fenced", r.id, r.addr, setup.FieldCluster)}
+		"the NetBox token may not delete address %d (%s): grant delete on ipam.ipaddress, with a constraint on custom field %s if it is fenced", r.id, r.addr, schema.FieldCluster)}
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contract"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 var pool = ipam.Pool{Name: "public", Spec: v1alpha1.AddressPoolSpec{
@@ -31,12 +31,12 @@ func seed() *netboxtest.Seed {
 	return &netboxtest.Seed{ClaimFields: true, Prefixes: []netboxtest.SeedPrefix{{Prefix: "203.0.113.0/24"}}}
 }
 
-func startWithPool(t *testing.T) (*netboxtest.Server, contract.Target) {
+func startWithPool(t *testing.T) (*netboxtest.Server, contracttest.Target) {
 	t.Helper()
 	return start(t, netboxtest.Options{Seed: seed()})
 }
 
-func newClient(t *testing.T, target contract.Target, timeout time.Duration) *netbox.Client {
+func newClient(t *testing.T, target contracttest.Target, timeout time.Duration) *netbox.Client {
 	t.Helper()
 	c, err := netbox.NewClient(netbox.Options{URL: target.URL, TokenFile: target.TokenFile, Timeout: timeout})
 	if err != nil {
@@ -45,7 +45,7 @@ func newClient(t *testing.T, target contract.Target, timeout time.Duration) *net
 	return c
 }
 
-func newAllocator(t *testing.T, target contract.Target) *netbox.Allocator {
+func newAllocator(t *testing.T, target contracttest.Target) *netbox.Allocator {
 	t.Helper()
 	return netbox.NewAllocator(newClient(t, target, 5*time.Second), "lab", "uid-1", netbox.Record{})
 }
@@ -499,7 +499,7 @@ func TestFieldTakenAway(t *testing.T) {
 	}
 }
 
-func removeField(t *testing.T, target contract.Target, name string) {
+func removeField(t *testing.T, target contracttest.Target, name string) {
 	t.Helper()
 	for id := 1; id <= 4; id++ {
 		path := fmt.Sprintf("%s/api/extras/custom-fields/%d/", target.URL, id)

@@ -15,7 +15,7 @@ import (
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // The outcomes of a step.
@@ -41,7 +41,7 @@ type Step struct {
 // step. What exists is never weakened: a permission that grants more than it
 // should, or a custom field of another type, is told as StepWrong and stays.
 // It returns the id of the user; a plan without one has custom fields alone.
-func (c *Client) Init(ctx context.Context, plan setup.Plan, tell func(Step)) (user int64, err error) {
+func (c *Client) Init(ctx context.Context, plan schema.Plan, tell func(Step)) (user int64, err error) {
 	defer func() { err = needsAdministrator(err) }()
 	for _, want := range plan.CustomFields {
 		if err := c.initField(ctx, want, tell); err != nil {
@@ -73,7 +73,7 @@ func needsAdministrator(err error) error {
 
 const customFieldsPath = "extras/custom-fields/"
 
-func (c *Client) initField(ctx context.Context, want setup.Field, tell func(Step)) error {
+func (c *Client) initField(ctx context.Context, want schema.Field, tell func(Step)) error {
 	what := "custom field " + want.Name
 	found, err := one(ctx, c, customFieldsPath, what, url.Values{"name": {want.Name}}, func(f fieldObject) bool { return f.Name == want.Name })
 	if err != nil {
@@ -120,7 +120,7 @@ func existed(what string, changes []string) Step {
 
 // repairField returns what can be changed of a custom field without harm, and
 // says so.
-func repairField(want setup.Field, have fieldObject) (change map[string]any, said []string) {
+func repairField(want schema.Field, have fieldObject) (change map[string]any, said []string) {
 	change = map[string]any{}
 	if have.Type.Value != want.Type {
 		return change, nil // nothing of it is ours
@@ -131,7 +131,7 @@ func repairField(want setup.Field, have fieldObject) (change map[string]any, sai
 	}
 	if types := union(have.ObjectTypes, want.ObjectTypes); len(types) > len(have.ObjectTypes) {
 		change["object_types"] = types
-		said = append(said, "is for "+setup.ObjectType+" too")
+		said = append(said, "is for "+schema.ObjectType+" too")
 	}
 	if want.Unique && !have.Unique {
 		change["unique"] = true
@@ -197,7 +197,7 @@ type userObject struct {
 	Username string `json:"username"`
 }
 
-func (c *Client) initUser(ctx context.Context, want setup.User, tell func(Step)) (int64, error) {
+func (c *Client) initUser(ctx context.Context, want schema.User, tell func(Step)) (int64, error) {
 	what := "user " + want.Username
 	found, err := one(ctx, c, "users/users/", what, url.Values{"username": {want.Username}},
 		func(u userObject) bool { return u.Username == want.Username })
@@ -234,7 +234,7 @@ func (p permissionObject) isFor(user int64) bool { return slices.Contains(p.User
 
 const permissionsPath = "users/permissions/"
 
-func (c *Client) initPermission(ctx context.Context, want setup.Permission, user int64, tell func(Step)) error {
+func (c *Client) initPermission(ctx context.Context, want schema.Permission, user int64, tell func(Step)) error {
 	what := fmt.Sprintf("permission %q", want.Name)
 	found, err := one(ctx, c, permissionsPath, what, url.Values{"name": {want.Name}},
 		func(p permissionObject) bool { return p.Name == want.Name })
@@ -243,7 +243,7 @@ func (c *Client) initPermission(ctx context.Context, want setup.Permission, user
 	}
 	if found == nil {
 		body := struct {
-			setup.Permission
+			schema.Permission
 			Users []int64 `json:"users"`
 		}{want, []int64{user}}
 		if err := c.write(ctx, http.MethodPost, permissionsPath, "creating "+what, body, nil); err != nil {
@@ -269,7 +269,7 @@ func (c *Client) initPermission(ctx context.Context, want setup.Permission, user
 
 // strangePermission says what of a permission is not as init makes it, and not
 // for init to change.
-func strangePermission(want setup.Permission, have permissionObject) string {
+func strangePermission(want schema.Permission, have permissionObject) string {
 	wanted, there := constraintsOf(want.Constraints), constraintsOf(have.Constraints)
 	same := len(lacking(there, wanted)) == 0 && len(lacking(wanted, there)) == 0
 	switch {
@@ -314,7 +314,7 @@ func lacking(there, wanted []string) []string {
 }
 
 // repairPermission returns what a permission lacks.
-func repairPermission(want setup.Permission, have permissionObject, user int64) (change map[string]any, said []string) {
+func repairPermission(want schema.Permission, have permissionObject, user int64) (change map[string]any, said []string) {
 	change = map[string]any{}
 	if types := union(have.ObjectTypes, want.ObjectTypes); len(types) > len(have.ObjectTypes) {
 		change["object_types"] = types

@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contract"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // bare runs a NetBox in memory with nothing in it but the seed.
@@ -39,7 +39,7 @@ func clientWith(t *testing.T, url, token string) *netbox.Client {
 }
 
 // initialize runs Init and returns the user and the steps as text.
-func initialize(t *testing.T, url string, access setup.Access) (int64, []string) {
+func initialize(t *testing.T, url string, access schema.Access) (int64, []string) {
 	t.Helper()
 	var steps []string
 	user, err := clientWith(t, url, netboxtest.DefaultToken).Init(t.Context(), access.Plan(), func(s netbox.Step) {
@@ -66,10 +66,10 @@ func TestInit(t *testing.T) {
 	for _, version := range netboxtest.Versions {
 		t.Run(version, func(t *testing.T) {
 			_, url := bare(t, version, &netboxtest.Seed{Tenants: []string{"stock"}})
-			access := setup.Access{Cluster: "lab"}
+			access := schema.Access{Cluster: "lab"}
 			user, steps := initialize(t, url, access)
 			wantAll(t, steps, netbox.StepCreated)
-			if n := len(setup.Fields()) + 1 + 3; len(steps) != n {
+			if n := len(schema.Fields()) + 1 + 3; len(steps) != n {
 				t.Errorf("%d steps, want %d: %q", len(steps), n, steps)
 			}
 			again, steps := initialize(t, url, access)
@@ -81,7 +81,7 @@ func TestInit(t *testing.T) {
 			if v2 := strings.HasPrefix(token, "nbt_"); v2 == strings.HasPrefix(version, "4.4") {
 				t.Errorf("token %q for NetBox %s", token, version)
 			}
-			contract.Run(t, contract.Target{URL: url, TokenFile: writeToken(t, token), AdminToken: netboxtest.DefaultToken, Cluster: "lab"})
+			contracttest.Run(t, contracttest.Target{URL: url, TokenFile: writeToken(t, token), AdminToken: netboxtest.DefaultToken, Cluster: "lab"})
 		})
 	}
 }
@@ -137,11 +137,11 @@ func TestInitRepairs(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, url := bare(t, "", &netboxtest.Seed{CustomFields: []netboxtest.CustomField{tt.field}, Addrs: tt.addrs})
-			_, steps := initialize(t, url, setup.Access{Cluster: "lab"})
+			_, steps := initialize(t, url, schema.Access{Cluster: "lab"})
 			if text := strings.Join(steps, "\n"); !strings.Contains(text, tt.want+"\n") {
 				t.Errorf("got\n%s\nwant a line\n%s", text, tt.want)
 			}
-			_, steps = initialize(t, url, setup.Access{Cluster: "lab"})
+			_, steps = initialize(t, url, schema.Access{Cluster: "lab"})
 			if text := strings.Join(steps, "\n"); strings.Contains(text, "changed") || strings.Contains(text, "WRONG") != strings.HasPrefix(tt.want, "WRONG") {
 				t.Errorf("the second time:\n%s", text)
 			}
@@ -154,21 +154,21 @@ func TestInitAndPermissionsThatExist(t *testing.T) {
 	tests := []struct {
 		name        string
 		permissions []netboxtest.Permission
-		access      setup.Access
+		access      schema.Access
 		want        string
 	}{
 		{"fewer types", []netboxtest.Permission{{Name: "bm-ccm-lab view", ObjectTypes: []string{"ipam.prefix", "ipam.vlan"}[:1], Actions: []string{"view"}}},
-			setup.Access{}, `changed permission "bm-ccm-lab view": is for ipam.iprange, `},
+			schema.Access{}, `changed permission "bm-ccm-lab view": is for ipam.iprange, `},
 		{"fewer actions", []netboxtest.Permission{{Name: "bm-ccm-lab addresses", ObjectTypes: []string{"ipam.ipaddress"}, Actions: []string{"add", "view"}, Constraints: map[string]any{"custom_field_data__k8s_cluster": "lab"}}},
-			setup.Access{}, `changed permission "bm-ccm-lab addresses": allows change, delete too`},
+			schema.Access{}, `changed permission "bm-ccm-lab addresses": allows change, delete too`},
 		{"no fence", []netboxtest.Permission{{Name: "bm-ccm-lab addresses", ObjectTypes: []string{"ipam.ipaddress"}, Actions: []string{"add", "change", "delete"}}},
-			setup.Access{}, `WRONG permission "bm-ccm-lab addresses": its constraints are null: make them [{"custom_field_data__k8s_cluster":"lab"}]`},
+			schema.Access{}, `WRONG permission "bm-ccm-lab addresses": its constraints are null: make them [{"custom_field_data__k8s_cluster":"lab"}]`},
 		{"another fence", []netboxtest.Permission{{Name: "bm-ccm-lab addresses", ObjectTypes: []string{"ipam.ipaddress"}, Actions: []string{"add"}, Constraints: map[string]any{"custom_field_data__k8s_cluster": "other"}}},
-			setup.Access{}, `WRONG permission "bm-ccm-lab addresses": its constraints are {"custom_field_data__k8s_cluster":"other"}`},
+			schema.Access{}, `WRONG permission "bm-ccm-lab addresses": its constraints are {"custom_field_data__k8s_cluster":"other"}`},
 		{"a view of less", []netboxtest.Permission{{Name: "bm-ccm-lab view", ObjectTypes: []string{"ipam.prefix"}, Actions: []string{"view"}, Constraints: map[string]any{"status": "active"}}},
-			setup.Access{}, `WRONG permission "bm-ccm-lab view": its constraints are {"status":"active"}: make them null`},
+			schema.Access{}, `WRONG permission "bm-ccm-lab view": its constraints are {"status":"active"}: make them null`},
 		{"another tenant", []netboxtest.Permission{{Name: "bm-ccm-lab reserved", ObjectTypes: []string{"ipam.ipaddress"}, Actions: []string{"change"}, Constraints: []any{map[string]any{"status": "reserved", "tenant__slug": "old"}}}},
-			setup.Access{ReservedTenants: []string{"stock"}}, `changed permission "bm-ccm-lab reserved": also for {"custom_field_data__k8s_cluster":null,"status":"reserved","tenant__slug":"stock"}`},
+			schema.Access{ReservedTenants: []string{"stock"}}, `changed permission "bm-ccm-lab reserved": also for {"custom_field_data__k8s_cluster":null,"status":"reserved","tenant__slug":"stock"}`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestInitAndPermissionsThatExist(t *testing.T) {
 
 // TestPlanHasNoSurprises is what an administrator reads before applying it.
 func TestPlanHasNoSurprises(t *testing.T) {
-	raw, err := json.Marshal(setup.Access{Cluster: "prod-1", User: "svc", ReservedTenants: []string{"stock"}}.Plan())
+	raw, err := json.Marshal(schema.Access{Cluster: "prod-1", User: "svc", ReservedTenants: []string{"stock"}}.Plan())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestPlanHasNoSurprises(t *testing.T) {
 // version 1.
 func TestTokenWithoutPeppers(t *testing.T) {
 	srv, url := bare(t, "", nil)
-	user, _ := initialize(t, url, setup.Access{Cluster: "lab"})
+	user, _ := initialize(t, url, schema.Access{Cluster: "lab"})
 	srv.Inject(netboxtest.Fault{
 		Method: "POST", Path: "tokens", Times: 1, Status: 400, Body: `{"__all__":["Unable to save v2 tokens: API_TOKEN_PEPPERS is not defined."]}`,
 	})

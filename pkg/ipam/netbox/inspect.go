@@ -12,7 +12,7 @@ import (
 	"slices"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // Result is what came of looking at something.
@@ -106,7 +106,7 @@ func (a *Allocator) inspectFields(ctx context.Context) []Line {
 		return []Line{failed("custom fields", err)}
 	}
 	var lines []Line
-	for _, want := range setup.Fields() {
+	for _, want := range schema.Fields() {
 		line := Line{ResultOK, "custom field " + want.Name, "text, filter logic exact"}
 		if want.Unique {
 			line.Detail += ", unique"
@@ -157,9 +157,9 @@ func (a *Allocator) inspectOtherField(ctx context.Context, name string) Line {
 	case err != nil:
 		return failed(what, err)
 	case found == nil:
-		return Line{ResultFail, what, fmt.Sprintf("NetBox has no custom field %s that the token may see: create it on %s or correct the configuration", name, setup.ObjectType)}
-	case !slices.Contains(found.ObjectTypes, setup.ObjectType):
-		return Line{ResultFail, what, fmt.Sprintf("NetBox custom field %s is not for %s: add that object type", name, setup.ObjectType)}
+		return Line{ResultFail, what, fmt.Sprintf("NetBox has no custom field %s that the token may see: create it on %s or correct the configuration", name, schema.ObjectType)}
+	case !slices.Contains(found.ObjectTypes, schema.ObjectType):
+		return Line{ResultFail, what, fmt.Sprintf("NetBox custom field %s is not for %s: add that object type", name, schema.ObjectType)}
 	}
 	return Line{ResultOK, what, "custom field " + name}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // inspected is a NetBox that was set up for cluster lab, and what Inspect says.
@@ -32,7 +32,7 @@ type inspected struct {
 func setUp(t *testing.T, version string) *inspected {
 	t.Helper()
 	srv, url := bare(t, version, &netboxtest.Seed{Tenants: []string{"stock"}, Tags: []string{"k8s"}, Prefixes: []netboxtest.SeedPrefix{{Prefix: "203.0.113.0/24"}}})
-	user, _ := initialize(t, url, setup.Access{Cluster: "lab", ReservedTenants: []string{"stock"}})
+	user, _ := initialize(t, url, schema.Access{Cluster: "lab", ReservedTenants: []string{"stock"}})
 	x := &inspected{srv: srv, url: url, token: makeToken(t, url, user), pools: []ipam.Pool{pool}}
 	x.add(t, "198.51.100.7/32", "", "")
 	x.add(t, "198.51.100.8/32", "other", "")
@@ -128,7 +128,7 @@ func TestInspectNamesWhatIsWrong(t *testing.T) {
 		{"unknown host", func(x *inspected, _ *testing.T) { x.url = "http://netbox.invalid" }, netbox.ResultFail, "NetBox", "host netbox.invalid"},
 		{"no TLS there", func(x *inspected, _ *testing.T) { x.url = strings.Replace(x.url, "http:", "https:", 1) }, netbox.ResultFail, "NetBox", "speaks no TLS there"},
 		{"another cluster's token", func(x *inspected, t *testing.T) {
-			user, _ := initialize(t, x.url, setup.Access{Cluster: "other"})
+			user, _ := initialize(t, x.url, schema.Access{Cluster: "other"})
 			x.token = makeToken(t, x.url, user)
 		}, netbox.ResultFail, "fence", "user bm-ccm-other may add only addresses with"},
 		{"another cluster's token, by its records", func(x *inspected, t *testing.T) {

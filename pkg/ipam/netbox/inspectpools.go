@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // inspectPools resolves the pools in NetBox and counts their addresses.
@@ -50,7 +50,7 @@ func (a *Allocator) inspectPools(ctx context.Context, pools []ipam.Pool) []Line 
 // reserved addresses.
 func (a *Allocator) inspectStock(ctx context.Context, what, tenant string) Line {
 	what += ", right to take"
-	r, err := a.sample(ctx, url.Values{"tenant": {tenant}, "status": {statusReserved}, "cf_" + setup.FieldCluster + "__empty": {"true"}},
+	r, err := a.sample(ctx, url.Values{"tenant": {tenant}, "status": {statusReserved}, "cf_" + schema.FieldCluster + "__empty": {"true"}},
 		func(r record) bool { return r.cluster == "" && r.status == statusReserved })
 	if err != nil {
 		return failed(what, err)

@@ -16,11 +16,11 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contract"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
-func startWithMachines(t *testing.T) (*netboxtest.Server, contract.Target, *netbox.Inventory) {
+func startWithMachines(t *testing.T) (*netboxtest.Server, contracttest.Target, *netbox.Inventory) {
 	t.Helper()
 	s := seed()
 	s.Sites = []netboxtest.SeedSite{{Name: "Berlin 1", Region: "Europe"}, {Name: "Paris"}}

@@ -19,9 +19,9 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contract"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // envModelSeed makes TestModel play the games of a run that printed it.
@@ -82,7 +82,7 @@ type game struct {
 	t         *testing.T
 	dice      *rand.Rand
 	netbox    *netboxtest.Server
-	target    contract.Target
+	target    contracttest.Target
 	allocator *netbox.Allocator
 	services  []*modelled
 	story     []string
@@ -100,7 +100,7 @@ func newGame(t *testing.T, seed uint64, version string) *game {
 	t.Cleanup(hs.Close)
 	g := &game{
 		t: t, dice: rand.New(rand.NewPCG(seed, 0)), netbox: srv, notes: map[int64]string{}, //nolint:gosec // a test's dice
-		target: contract.Target{URL: hs.URL, TokenFile: writeToken(t, fencedToken)},
+		target: contracttest.Target{URL: hs.URL, TokenFile: writeToken(t, fencedToken)},
 	}
 	for i := range 8 {
 		g.services = append(g.services, &modelled{name: fmt.Sprintf("s%d", i)})
@@ -384,7 +384,7 @@ func (g *game) engineer(s *modelled) {
 	case slices.Index(g.services, s) >= half && s.uid == "" && !s.kept.IsValid() && len(records) == 0:
 		s.kept, s.byHand = g.address(s), true
 		g.tell("the engineer gives %s to %s", s.kept, s.name)
-		g.hand(map[string]any{"address": s.kept.String() + "/32", "custom_fields": map[string]any{setup.FieldClaim: key, setup.FieldCluster: "lab"}})
+		g.hand(map[string]any{"address": s.kept.String() + "/32", "custom_fields": map[string]any{schema.FieldClaim: key, schema.FieldCluster: "lab"}})
 	case slices.Index(g.services, s) >= half && s.there() && s.status.IsValid() && !s.byHand && s.wish == 0 && len(records) == 1:
 		g.displace(s, records[0].ID)
 	case len(records) == 1:
@@ -416,7 +416,7 @@ func (g *game) grant() {
 	for _, s := range g.services {
 		if s.wish != 0 {
 			g.tell("the engineer clears the claim of record %d", s.wish)
-			g.hand(map[string]any{"id": s.wish, "custom_fields": map[string]any{setup.FieldClaim: nil}})
+			g.hand(map[string]any{"id": s.wish, "custom_fields": map[string]any{schema.FieldClaim: nil}})
 			s.wish = 0
 		}
 	}
@@ -433,7 +433,7 @@ func (g *game) hand(data map[string]any) {
 func (g *game) recordsOf(key string) []netboxtest.Address {
 	var out []netboxtest.Address
 	for _, a := range g.netbox.Addresses() {
-		if claim, _ := a.CustomFields[setup.FieldClaim].(string); claim == key || claim == key+"#next" {
+		if claim, _ := a.CustomFields[schema.FieldClaim].(string); claim == key || claim == key+"#next" {
 			out = append(out, a)
 		}
 	}
@@ -465,19 +465,19 @@ func (g *game) compare() {
 	}
 	for _, a := range g.netbox.Addresses() {
 		text := func(field string) string { s, _ := a.CustomFields[field].(string); return s }
-		claim := text(setup.FieldClaim)
-		if text(setup.FieldServiceUID) == "" {
+		claim := text(schema.FieldClaim)
+		if text(schema.FieldServiceUID) == "" {
 			// Retained in the middle of a move; the next claim makes it the key's.
 			claim = strings.TrimSuffix(claim, "#next")
 		}
-		has := fmt.Sprintf("%s of %q", netip.MustParsePrefix(a.Address).Addr(), text(setup.FieldServiceUID))
+		has := fmt.Sprintf("%s of %q", netip.MustParsePrefix(a.Address).Addr(), text(schema.FieldServiceUID))
 		if claim != "" && want[claim] != has {
 			g.wrong("record %d: claim %s has %s, want %s", a.ID, claim, has, want[claim])
 		}
 		if note := g.notes[a.ID]; note != "" && a.Description != note {
 			g.wrong("record %d: the description is %q, want %q", a.ID, a.Description, note)
 		}
-		if claim == "" && text(setup.FieldServiceUID) != "" {
+		if claim == "" && text(schema.FieldServiceUID) != "" {
 			g.wrong("record %d, %s, has an owner and no claim", a.ID, a.Address)
 		}
 		delete(want, claim)

@@ -17,7 +17,7 @@ import (
 	gonetbox "github.com/netbox-community/go-netbox/v4"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // This file has every request that allocating needs. Reads are re-checked by
@@ -53,13 +53,13 @@ func (c *Client) addresses(ctx context.Context, doing string, query url.Values) 
 func (c *Client) addressesByClaim(ctx context.Context, claims []string) ([]record, error) {
 	doing := "looking up a claim in NetBox"
 	out, err := c.addresses(ctx, doing, url.Values{
-		"cf_" + setup.FieldClaim: claims, "limit": {strconv.Itoa(min(4*len(claims)+10, pageSize))}})
+		"cf_" + schema.FieldClaim: claims, "limit": {strconv.Itoa(min(4*len(claims)+10, pageSize))}})
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range out.Results {
 		if !slices.Contains(claims, r.claim) {
-			return nil, filterIgnored(doing, setup.FieldClaim)
+			return nil, filterIgnored(doing, schema.FieldClaim)
 		}
 	}
 	slices.SortFunc(out.Results, byID)
@@ -69,9 +69,9 @@ func (c *Client) addressesByClaim(ctx context.Context, claims []string) ([]recor
 // addressesByCluster returns all records of a cluster by ascending id.
 func (c *Client) addressesByCluster(ctx context.Context, cluster string) ([]record, error) {
 	doing := fmt.Sprintf("listing the addresses of cluster %s in NetBox", cluster)
-	return c.allAddresses(ctx, doing, url.Values{"cf_" + setup.FieldCluster: {cluster}}, func(r record) error {
+	return c.allAddresses(ctx, doing, url.Values{"cf_" + schema.FieldCluster: {cluster}}, func(r record) error {
 		if r.cluster != cluster {
-			return filterIgnored(doing, setup.FieldCluster)
+			return filterIgnored(doing, schema.FieldCluster)
 		}
 		return nil
 	})
@@ -82,9 +82,9 @@ func (c *Client) addressesByCluster(ctx context.Context, cluster string) ([]reco
 func (c *Client) addressesByClaimOf(ctx context.Context, cluster string) ([]record, error) {
 	doing := fmt.Sprintf("listing the claims of cluster %s in NetBox", cluster)
 	prefix := cluster + "/"
-	return c.allAddresses(ctx, doing, url.Values{"cf_" + setup.FieldClaim + "__isw": {prefix}}, func(r record) error {
+	return c.allAddresses(ctx, doing, url.Values{"cf_" + schema.FieldClaim + "__isw": {prefix}}, func(r record) error {
 		if len(r.claim) < len(prefix) || !strings.EqualFold(r.claim[:len(prefix)], prefix) {
-			return filterIgnored(doing, setup.FieldClaim)
+			return filterIgnored(doing, schema.FieldClaim)
 		}
 		return nil
 	})

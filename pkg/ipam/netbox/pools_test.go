@@ -18,8 +18,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contract"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 func poolFrom(avoidBuggy bool, source v1alpha1.NetBoxSource) ipam.Pool {
@@ -34,7 +34,7 @@ var (
 )
 
 // startWithPools runs a NetBox that has something for each of these pools.
-func startWithPools(t *testing.T, opts netboxtest.Options) (*netboxtest.Server, contract.Target) {
+func startWithPools(t *testing.T, opts netboxtest.Options) (*netboxtest.Server, contracttest.Target) {
 	t.Helper()
 	opts.Seed = seed()
 	opts.Seed.Tags = []string{"lb"}

@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // nextSuffix marks the key of an address that is to replace another one.
@@ -108,8 +108,8 @@ func (r *record) UnmarshalJSON(data []byte) error {
 	text := func(field string) string { s, _ := raw.CustomFields[field].(string); return s }
 	*r = record{
 		id: raw.ID, addr: prefix.Addr().Unmap(), status: raw.Status.Value, dnsName: raw.DNSName, description: raw.Description,
-		claim: text(setup.FieldClaim), cluster: text(setup.FieldCluster), clusterUID: text(setup.FieldClusterUID),
-		serviceUID: text(setup.FieldServiceUID), class: text(setup.FieldClass), release: text(setup.FieldRelease),
+		claim: text(schema.FieldClaim), cluster: text(schema.FieldCluster), clusterUID: text(schema.FieldClusterUID),
+		serviceUID: text(schema.FieldServiceUID), class: text(schema.FieldClass), release: text(schema.FieldRelease),
 	}
 	if raw.VRF != nil {
 		r.vrf = raw.VRF.ID
@@ -194,15 +194,15 @@ func (i item) customFields() map[string]any {
 		fields = map[string]any{}
 	}
 	maps.Copy(fields, i.ownerFields())
-	fields[setup.FieldRelease] = setup.ReleaseDelete
+	fields[schema.FieldRelease] = schema.ReleaseDelete
 	return fields
 }
 
 // ownerFields are the custom fields that say whose an address is.
 func (i item) ownerFields() map[string]any {
 	return map[string]any{
-		setup.FieldClaim: i.claim, setup.FieldCluster: i.cluster, setup.FieldClusterUID: orNull(i.clusterUID),
-		setup.FieldServiceUID: orNull(i.serviceUID), setup.FieldClass: orNull(i.class),
+		schema.FieldClaim: i.claim, schema.FieldCluster: i.cluster, schema.FieldClusterUID: orNull(i.clusterUID),
+		schema.FieldServiceUID: orNull(i.serviceUID), schema.FieldClass: orNull(i.class),
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // Release implements ipam.Allocator.
@@ -76,10 +76,10 @@ const (
 // changesFor returns what must be written into a record to let it go; remove
 // says that it is to be deleted. Neither means that nothing is to be done.
 func changesFor(r record, f fate) (changes map[string]any, remove bool) {
-	handMade := r.release == setup.ReleaseKeep || r.release == "" && r.serviceUID == ""
-	noService := map[string]any{setup.FieldServiceUID: nil, setup.FieldClass: nil}
+	handMade := r.release == schema.ReleaseKeep || r.release == "" && r.serviceUID == ""
+	noService := map[string]any{schema.FieldServiceUID: nil, schema.FieldClass: nil}
 	noClaim := map[string]any{
-		setup.FieldClaim: nil, setup.FieldServiceUID: nil, setup.FieldClass: nil, setup.FieldClusterUID: nil, setup.FieldRelease: nil,
+		schema.FieldClaim: nil, schema.FieldServiceUID: nil, schema.FieldClass: nil, schema.FieldClusterUID: nil, schema.FieldRelease: nil,
 	}
 	switch {
 	case f == retained || f == released && handMade:
@@ -87,7 +87,7 @@ func changesFor(r record, f fate) (changes map[string]any, remove bool) {
 			return nil, false
 		}
 		return map[string]any{"status": statusReserved, "custom_fields": noService}, false
-	case r.release == setup.ReleaseReturn:
+	case r.release == schema.ReleaseReturn:
 		// The cluster stays: it is what the token's permission is bound to.
 		return map[string]any{"status": statusReserved, "custom_fields": noClaim}, false
 	case handMade:

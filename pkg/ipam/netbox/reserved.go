@@ -20,7 +20,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // A stock is made of address records that an engineer has created with status
@@ -87,7 +87,7 @@ func (r stockRecord) free() bool { return r.status == statusReserved && r.claim 
 // belongs tells whether a record is of the stock: other addresses of the tenant
 // are not.
 func (r stockRecord) belongs() bool {
-	return r.status == statusReserved || r.release == setup.ReleaseReturn
+	return r.status == statusReserved || r.release == schema.ReleaseReturn
 }
 
 func (b *sourceBook) stock(want v1alpha1.NetBoxReserved) *stock {
@@ -350,7 +350,7 @@ func (a *Allocator) writeClaim(ctx context.Context, r ipam.Request, claim string
 		}
 		got, err := a.client.change(ctx, rec.id, rec.etag, changes)
 		switch {
-		case err == nil && (got.id != rec.id || !it.echoed(got) || got.release != setup.ReleaseReturn):
+		case err == nil && (got.id != rec.id || !it.echoed(got) || got.release != schema.ReleaseReturn):
 			a.claims.doubt(key)
 			return record{}, notEchoed(got)
 		case err == nil:
@@ -399,14 +399,14 @@ func (a *Allocator) whyUnchangeable(ctx context.Context, s *stock, rec *stockRec
 		return err
 	}
 	return wrongSource(pool, `the NetBox token may not change address %d (%s): run "bm-ccm netbox init" with --reserved-tenant %s, or give its user another permission to change %s, with the constraint {"status": "reserved", "tenant__slug": %q}`,
-		rec.id, rec.addr, s.want.Tenant, setup.ObjectType, s.want.Tenant)
+		rec.id, rec.addr, s.want.Tenant, schema.ObjectType, s.want.Tenant)
 }
 
 // stockChanges is what a claim changes of a record of a stock. What its
 // engineer wrote stays.
 func (i item) stockChanges(rec record) map[string]any {
 	fields := i.ownerFields()
-	fields[setup.FieldRelease] = setup.ReleaseReturn
+	fields[schema.FieldRelease] = schema.ReleaseReturn
 	changes := map[string]any{"status": i.record.status(), "custom_fields": fields}
 	if i.hostname != "" && rec.dnsName == "" {
 		changes["dns_name"] = i.hostname

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // This file finds out what a token may do, and changes nothing for it: what it
@@ -34,7 +34,7 @@ func (a *Allocator) inspectViews(ctx context.Context) []Line {
 	const what = "view rights"
 	var lines []Line
 	seen := 0
-	for _, v := range setup.Views() {
+	for _, v := range schema.Views() {
 		x := &exchange{doing: "listing " + v.ObjectType, query: url.Values{"limit": {"1"}, "fields": {"id"}}}
 		err := a.client.send(ctx, http.MethodGet, v.Path+"/", x, nil)
 		switch {
@@ -84,13 +84,13 @@ func (a *Allocator) inspectWrites(ctx context.Context) (lines []Line, may bool) 
 	if len(missing) > 0 {
 		return []Line{{ResultFail, what, fmt.Sprintf(
 			"the token may not %s addresses: grant it on %s with the constraint %s, and let the token write (write enabled)",
-			strings.Join(missing, ", "), setup.ObjectType, asJSON(a.constraint()))}}, false
+			strings.Join(missing, ", "), schema.ObjectType, asJSON(a.constraint()))}}, false
 	}
-	return []Line{{ResultOK, what, "add, change and delete on " + setup.ObjectType}}, true
+	return []Line{{ResultOK, what, "add, change and delete on " + schema.ObjectType}}, true
 }
 
 func (a *Allocator) constraint() map[string]any {
-	return map[string]any{setup.ClusterConstraint: a.cluster}
+	return map[string]any{schema.ClusterConstraint: a.cluster}
 }
 
 // mayChange tries whether the token may change a record.
@@ -141,12 +141,12 @@ func (a *Allocator) notFenced(r record) string {
 			r.id, r.addr, r.cluster, asJSON(a.constraint()))
 	}
 	return fmt.Sprintf("the token may change NetBox address %d (%s), which is not this cluster's: put the constraint %s on the permission to add, change and delete %s",
-		r.id, r.addr, asJSON(a.constraint()), setup.ObjectType)
+		r.id, r.addr, asJSON(a.constraint()), schema.ObjectType)
 }
 
 func (a *Allocator) inspectOwn(ctx context.Context) Line {
 	const what = "own records"
-	r, err := a.sample(ctx, url.Values{"cf_" + setup.FieldCluster: {a.cluster}}, func(r record) bool { return r.cluster == a.cluster })
+	r, err := a.sample(ctx, url.Values{"cf_" + schema.FieldCluster: {a.cluster}}, func(r record) bool { return r.cluster == a.cluster })
 	if err != nil {
 		return failed(what, err)
 	}
@@ -177,7 +177,7 @@ const maxForeign = 20
 
 // foreignSamples returns an address of each other cluster, and one of none.
 func (a *Allocator) foreignSamples(ctx context.Context) ([]record, error) {
-	const cf = "cf_" + setup.FieldCluster
+	const cf = "cf_" + schema.FieldCluster
 	var out []record
 	known := []string{a.cluster}
 	for range maxForeign {
@@ -245,7 +245,7 @@ func grantsOf(who *identity, all []permissionObject) grants {
 	out := grants{}
 	for _, p := range all {
 		mine := p.isFor(who.ID) || slices.ContainsFunc(who.Groups, func(g anID) bool { return slices.Contains(p.Groups, g) })
-		if !mine || !p.Enabled || !slices.Contains(p.ObjectTypes, setup.ObjectType) {
+		if !mine || !p.Enabled || !slices.Contains(p.ObjectTypes, schema.ObjectType) {
 			continue
 		}
 		for _, action := range p.Actions {
@@ -270,7 +270,7 @@ func (a *Allocator) inspectPermissions(ctx context.Context) Line {
 	all, err := listAll[permissionObject](ctx, a.client, permissionsPath, "reading the token's permissions", nil)
 	if status(err) == http.StatusForbidden {
 		return Line{ResultSkip, what, fmt.Sprintf(
-			`not read: the token may not view its own permissions (%s with the constraint {"users":"$user"})`, setup.PermissionType)}
+			`not read: the token may not view its own permissions (%s with the constraint {"users":"$user"})`, schema.PermissionType)}
 	}
 	if err != nil {
 		return failed(what, err)

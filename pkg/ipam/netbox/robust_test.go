@@ -29,8 +29,8 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // authority makes certificates.
@@ -350,7 +350,7 @@ func TestSmallPages(t *testing.T) {
 	var wrong []string
 	for range 2 { // the second time through existing permissions, of which there are three
 		wrong = nil
-		if _, err := c.Init(t.Context(), setup.Access{Cluster: "lab"}.Plan(), func(s netbox.Step) {
+		if _, err := c.Init(t.Context(), schema.Access{Cluster: "lab"}.Plan(), func(s netbox.Step) {
 			if s.Outcome == netbox.StepWrong {
 				wrong = append(wrong, s.Detail)
 			}

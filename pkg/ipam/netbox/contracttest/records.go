@@ -1,7 +1,7 @@
 // Copyright The bm-ccm Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package contract
+package contracttest
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // holding returns a request of a Service that has an address.
@@ -228,7 +228,7 @@ func testKeep(t *testing.T, s *scene) {
 		if got := claim(t, a, r); got != "198.18.0.9" {
 			t.Errorf("got %s", got)
 		}
-		if rec := s.recordAt(t, "198.18.0.9"); rec.Status.Value != "active" || rec.Fields["k8s_lb_release"] != setup.ReleaseKeep {
+		if rec := s.recordAt(t, "198.18.0.9"); rec.Status.Value != "active" || rec.Fields["k8s_lb_release"] != schema.ReleaseKeep {
 			t.Errorf("in use: %+v", rec)
 		}
 		for range 2 {

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // api is a client of a double.

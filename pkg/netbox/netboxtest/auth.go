@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // DefaultToken is the superuser's token of a Server that was given none. It is
@@ -62,14 +62,14 @@ type Permission struct {
 // k8s_cluster has this value.
 func FencedPermissions(cluster string) []Permission {
 	var viewed []string
-	for _, v := range setup.Views() {
+	for _, v := range schema.Views() {
 		viewed = append(viewed, v.ObjectType)
 	}
 	return []Permission{
 		{Name: cluster + " view", Actions: []string{"view"}, ObjectTypes: viewed},
 		{
 			Name: cluster + " addresses", Actions: []string{"add", "change", "delete"},
-			ObjectTypes: []string{setup.ObjectType}, Constraints: map[string]any{setup.ClusterConstraint: cluster},
+			ObjectTypes: []string{schema.ObjectType}, Constraints: map[string]any{schema.ClusterConstraint: cluster},
 		},
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // listAvailable is the free addresses of a parent, without masks.

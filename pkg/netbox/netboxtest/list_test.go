@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 func TestPaging(t *testing.T) {

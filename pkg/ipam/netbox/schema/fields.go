@@ -1,7 +1,7 @@
 // Copyright The bm-ccm Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package setup
+package schema
 
 // The custom fields on ipam.ipaddress that say who owns an address.
 const (

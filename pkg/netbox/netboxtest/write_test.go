@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 func TestETags(t *testing.T) {

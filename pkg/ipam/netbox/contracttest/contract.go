@@ -1,7 +1,7 @@
 // Copyright The bm-ccm Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package contract
+package contracttest
 
 import (
 	"errors"

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // decodeCustomFields merges the custom fields of a body into a row; null
@@ -210,7 +210,7 @@ type CustomField struct {
 // ClaimFields are the custom fields that bm-ccm keeps its claims in.
 func ClaimFields() []CustomField {
 	var out []CustomField
-	for _, f := range setup.Fields() {
+	for _, f := range schema.Fields() {
 		out = append(out, CustomField{
 			Name: f.Name, Type: f.Type, ObjectTypes: f.ObjectTypes, Unique: f.Unique, FilterLogic: f.FilterLogic,
 			Label: f.Label, Description: f.Description,

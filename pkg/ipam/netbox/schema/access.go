@@ -1,7 +1,7 @@
 // Copyright The bm-ccm Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package setup
+package schema
 
 // ClusterConstraint is the filter that finds a cluster's addresses, as NetBox
 // wants it in the constraints of a permission.

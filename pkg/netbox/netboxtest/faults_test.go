@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 func TestFaults(t *testing.T) {

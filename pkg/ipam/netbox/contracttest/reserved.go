@@ -1,7 +1,7 @@
 // Copyright The bm-ccm Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package contract
+package contracttest
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/setup"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
 // hasETags tells whether this NetBox can keep stocks of reserved addresses.
@@ -44,7 +44,7 @@ func (s *scene) allow(t *testing.T, tenant string) {
 	s.admin(t, http.MethodGet, "users/permissions/?limit=1000", nil, &all)
 	var users []int64
 	for _, p := range all.Results {
-		if strings.Contains(fmt.Sprint(p.Constraints), setup.ClusterConstraint+":"+s.target.Cluster) {
+		if strings.Contains(fmt.Sprint(p.Constraints), schema.ClusterConstraint+":"+s.target.Cluster) {
 			for _, u := range p.Users {
 				users = append(users, u.ID)
 			}
@@ -53,7 +53,7 @@ func (s *scene) allow(t *testing.T, tenant string) {
 	if len(users) == 0 {
 		t.Fatalf("no user is fenced to cluster %s", s.target.Cluster)
 	}
-	for _, p := range (setup.Access{Cluster: s.target.Cluster, ReservedTenants: []string{tenant}}).Permissions() {
+	for _, p := range (schema.Access{Cluster: s.target.Cluster, ReservedTenants: []string{tenant}}).Permissions() {
 		if p.Grows {
 			s.make(t, "users/permissions/", map[string]any{
 				"name": s.namespace, "object_types": p.ObjectTypes, "actions": p.Actions, "constraints": p.Constraints, "users": users})

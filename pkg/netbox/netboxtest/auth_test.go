@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 func TestAuthorization(t *testing.T) {

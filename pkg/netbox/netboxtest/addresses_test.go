@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 const addresses = "/api/ipam/ip-addresses/"

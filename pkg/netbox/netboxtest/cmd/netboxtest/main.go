@@ -18,7 +18,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 const usage = `netboxtest serves a NetBox in memory: the part of its REST API that bm-ccm uses,

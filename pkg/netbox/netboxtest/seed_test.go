@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 func TestSeed(t *testing.T) {
