@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/bm-ccm/bm-ccm/pkg/cloud"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
 // The exit codes of netbox audit beside 0.
@@ -27,7 +28,7 @@ const (
 type auditOptions struct {
 	lookOptions
 	// audit compares; cloud.Audit.
-	audit func(context.Context, *cloud.Config, *rest.Config) ([]cloud.Difference, error)
+	audit func(context.Context, *cloud.Config, *rest.Config) ([]ipam.Finding, error)
 }
 
 func newNetBoxAuditCommand() *cobra.Command {
@@ -68,7 +69,7 @@ func (o *auditOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	return nil
 }
 
-func (o *auditOptions) differences(ctx context.Context) ([]cloud.Difference, error) {
+func (o *auditOptions) differences(ctx context.Context) ([]ipam.Finding, error) {
 	if err := required(map[string]string{"cloud-config": o.cloudConfig}); err != nil {
 		return nil, err
 	}
@@ -88,14 +89,14 @@ func (o *auditOptions) differences(ctx context.Context) ([]cloud.Difference, err
 
 // differenceRow is a difference in JSON.
 type differenceRow struct {
-	Kind    cloud.DifferenceKind `json:"kind"`
-	Service string               `json:"service,omitempty"`
-	Address *netip.Addr          `json:"address,omitempty"`
-	Claim   string               `json:"claim,omitempty"`
-	Detail  string               `json:"detail"`
+	Kind    ipam.FindingKind `json:"kind"`
+	Service string           `json:"service,omitempty"`
+	Address *netip.Addr      `json:"address,omitempty"`
+	Claim   string           `json:"claim,omitempty"`
+	Detail  string           `json:"detail"`
 }
 
-func rowOf(d cloud.Difference) differenceRow {
+func rowOf(d ipam.Finding) differenceRow {
 	row := differenceRow{Kind: d.Kind, Detail: d.Text}
 	if d.Name != "" {
 		row.Service = d.Namespace + "/" + d.Name
@@ -109,7 +110,7 @@ func rowOf(d cloud.Difference) differenceRow {
 	return row
 }
 
-func (o *auditOptions) tell(w io.Writer, found []cloud.Difference) error {
+func (o *auditOptions) tell(w io.Writer, found []ipam.Finding) error {
 	rows := make([]differenceRow, len(found))
 	for i, d := range found {
 		rows[i] = rowOf(d)

@@ -256,10 +256,10 @@ func TestNetBoxCheck(t *testing.T) {
 // TestNetBoxAudit: what is printed, and the exit code.
 func TestNetBoxAudit(t *testing.T) {
 	key := ipam.Key{Cluster: "lab", Namespace: "default", Service: "web", Family: ipam.IPv4}
-	orphan := cloud.Difference{Kind: cloud.Orphan, Namespace: "default", Name: "web", Addr: netip.MustParseAddr("203.0.113.1"), Key: key, Text: "nobody has it"}
+	orphan := ipam.Finding{Kind: ipam.Orphan, Namespace: "default", Name: "web", Addr: netip.MustParseAddr("203.0.113.1"), Key: key, Text: "nobody has it"}
 	tests := []struct {
 		name   string
-		found  []cloud.Difference
+		found  []ipam.Finding
 		err    error
 		output outputFlag
 		code   int
@@ -267,15 +267,15 @@ func TestNetBoxAudit(t *testing.T) {
 	}{
 		{"none", nil, nil, "text", 0, "NetBox and the Services agree.\n"},
 		{"none in JSON", nil, nil, "json", 0, "[]\n"},
-		{"one", []cloud.Difference{orphan}, nil, "text", exitDifferences, "KIND    SERVICE      ADDRESS      DETAIL\norphan  default/web  203.0.113.1  nobody has it\n"},
-		{"one in JSON", []cloud.Difference{orphan}, nil, "json", exitDifferences, "[\n  {\n    \"kind\": \"orphan\",\n    \"service\": \"default/web\",\n    \"address\": \"203.0.113.1\",\n    \"claim\": \"lab/default/web/ipv4\",\n    \"detail\": \"nobody has it\"\n  }\n]\n"},
+		{"one", []ipam.Finding{orphan}, nil, "text", exitDifferences, "KIND    SERVICE      ADDRESS      DETAIL\norphan  default/web  203.0.113.1  nobody has it\n"},
+		{"one in JSON", []ipam.Finding{orphan}, nil, "json", exitDifferences, "[\n  {\n    \"kind\": \"orphan\",\n    \"service\": \"default/web\",\n    \"address\": \"203.0.113.1\",\n    \"claim\": \"lab/default/web/ipv4\",\n    \"detail\": \"nobody has it\"\n  }\n]\n"},
 		{"unknown", nil, errors.New("NetBox is away"), "text", exitUnknown, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDesk(t)
 			o := &auditOptions{lookOptions: lookOptions{cloudConfig: d.config("lab", "admin"), kubeconfig: d.cluster(""), output: tt.output},
-				audit: func(context.Context, *cloud.Config, *rest.Config) ([]cloud.Difference, error) {
+				audit: func(context.Context, *cloud.Config, *rest.Config) ([]ipam.Finding, error) {
 					return tt.found, tt.err
 				}}
 			cmd := newNetBoxAuditCommand()

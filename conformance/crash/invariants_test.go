@@ -19,6 +19,7 @@ import (
 	servicehelper "k8s.io/cloud-provider/service/helpers"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
@@ -109,7 +110,7 @@ func addresses(svc *corev1.Service) []netip.Addr {
 
 // asked are the addresses that a Service's annotation asks for.
 func asked(svc *corev1.Service) map[ipam.Family]netip.Addr {
-	ask, err := ipam.ParseAsk(map[string]string{v1alpha1.AnnotationAddresses: svc.Annotations[v1alpha1.AnnotationAddresses]}, "")
+	ask, err := service.ParseAsk(map[string]string{v1alpha1.AnnotationAddresses: svc.Annotations[v1alpha1.AnnotationAddresses]}, "")
 	if err != nil {
 		return nil
 	}

@@ -14,13 +14,16 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/client"
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/assign"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/classview"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/drift"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
-// Audit reads the record of claims and the Services of the cluster once and
-// returns how they differ, as the ledger of a running controller sees it. It
-// changes nothing.
-func Audit(ctx context.Context, config *Config, kubeconfig *rest.Config) ([]Difference, error) {
+// Audit reads the records of claims and the Services of the cluster once and
+// returns what is wrong with them, as a running controller sees it. It changes
+// nothing.
+func Audit(ctx context.Context, config *Config, kubeconfig *rest.Config) ([]ipam.Finding, error) {
 	p, err := NewProvider(config)
 	if err != nil {
 		return nil, err
@@ -29,59 +32,51 @@ func Audit(ctx context.Context, config *Config, kubeconfig *rest.Config) ([]Diff
 		return nil, fmt.Errorf("building a client for the API server: %w", err)
 	}
 	if p.api, err = client.New(kubeconfig); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("building a client for classes and pools: %w", err)
 	}
 	pools, defaultClass, err := p.readObjects(ctx)
 	if err != nil {
 		return nil, err
 	}
-	books, err := p.openBooks(ctx)
+	stores, err := p.openStores(ctx)
 	if err != nil {
 		return nil, err
 	}
-	resolved := resolvePools(ctx, books.allocator, pools)
-	services, err := p.readServices(ctx, defaultClass != "", resolved)
+	pools = resolveAll(ctx, stores.all, pools)
+	services, err := p.readServices(ctx, classview.New(defaultClass != "", ipam.AddressSet(pools)))
 	if err != nil {
 		return nil, err
 	}
-	restored, err := inlineClaims(p.config.ClusterName, services, resolved)
+	stores.inline.Restore(assign.Restored(p.config.ClusterName, services, pools))
+	report, err := stores.all.Audit(ctx, pools)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the records of claims: %w", err)
 	}
-	books.inline.Restore(restored)
-	report, err := books.allocator.Audit(ctx, resolved)
-	if err != nil {
-		return nil, fmt.Errorf("reading the record of claims: %w", err)
-	}
-	return Differences(report, services, defaultClass), nil
+	return drift.Find(report, services, defaultClass), nil
 }
 
 // readServices lists the Services as the service controller is shown them.
-func (p *Provider) readServices(ctx context.Context, servesDefault bool, pools []ipam.Pool) ([]*corev1.Service, error) {
-	view, err := newClassView(servesDefault, pools)
-	if err != nil {
-		return nil, err
-	}
+func (p *Provider) readServices(ctx context.Context, view *classview.View) ([]*corev1.Service, error) {
 	list, err := p.client.CoreV1().Services(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("listing Services: %w", err)
 	}
 	services := make([]*corev1.Service, len(list.Items))
 	for i := range list.Items {
-		services[i] = &list.Items[i]
-		view.project(services[i])
+		classview.Stash(&list.Items[i])
+		services[i] = view.Show(&list.Items[i])
 	}
 	return services, nil
 }
 
 // readObjects lists the pools, and finds the default class ("" for none).
-func (p *Provider) readObjects(ctx context.Context) (pools []*v1alpha1.AddressPool, defaultClass string, err error) {
+func (p *Provider) readObjects(ctx context.Context) (pools []ipam.Pool, defaultClass string, err error) {
 	list, err := p.api.Pools.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, "", fmt.Errorf("listing AddressPools: %w", err)
 	}
 	for i := range list.Items {
-		pools = append(pools, &list.Items[i])
+		pools = append(pools, ipam.NewPool(&list.Items[i]))
 	}
 	classes, err := p.api.Classes.List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -91,33 +86,8 @@ func (p *Provider) readObjects(ctx context.Context) (pools []*v1alpha1.AddressPo
 	for i := range classes.Items {
 		all = append(all, &classes.Items[i])
 	}
-	if c := onlyDefault(all); c != nil {
+	if c := assign.DefaultClass(all); c != nil {
 		defaultClass = c.Name
 	}
 	return pools, defaultClass, nil
-}
-
-// resolvePools returns the pools with the addresses that NetBox has for them
-// now; the Problem of a pool says why they are not known.
-func resolvePools(ctx context.Context, allocator ipam.Allocator, pools []*v1alpha1.AddressPool) []ipam.Pool {
-	out := make([]ipam.Pool, len(pools))
-	for i, pool := range pools {
-		out[i] = resolvePool(ctx, allocator, pool)
-	}
-	return out
-}
-
-// resolvePool does so for one pool. Pools that list their addresses themselves
-// are what they are.
-func resolvePool(ctx context.Context, allocator ipam.Allocator, pool *v1alpha1.AddressPool) ipam.Pool {
-	p := ipam.Pool{Name: pool.Name, Spec: pool.Spec}
-	if !p.NetBox() {
-		return p
-	}
-	resolved, err := allocator.Resolve(ctx, p)
-	if err != nil {
-		p.Problem = err
-		return p
-	}
-	return resolved
 }

@@ -32,12 +32,13 @@ type outcomes struct {
 	retains map[types.UID]bool
 }
 
+func newOutcomes() *outcomes {
+	return &outcomes{texts: map[types.UID]string{}, retains: map[types.UID]bool{}}
+}
+
 func (o *outcomes) set(uid types.UID, text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.texts == nil {
-		o.texts = map[types.UID]string{}
-	}
 	o.texts[uid] = text
 }
 
@@ -61,9 +62,6 @@ func (o *outcomes) noteRetain(uid types.UID, retain bool) (news bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	before, known := o.retains[uid]
-	if o.retains == nil {
-		o.retains = map[types.UID]bool{}
-	}
 	o.retains[uid] = retain
 	return known && retain && !before
 }

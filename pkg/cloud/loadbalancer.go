@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,9 +17,11 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/api"
-	servicehelper "k8s.io/cloud-provider/service/helpers"
+	"k8s.io/klog/v2"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/assign"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
@@ -32,40 +33,54 @@ import (
 // log.
 const retryPeriod = time.Minute
 
-// catalogue is what the balancer needs to know of classes and pools.
-type catalogue interface {
-	// classOf returns the class of a Service; errNoDefault where it names none
-	// and there is none for such Services.
+// catalog knows the objects that administrators write.
+type catalog interface {
+	// classOf returns the class of a Service, as assign.ClassOf does.
 	classOf(svc *corev1.Service) (*v1alpha1.LoadBalancerClass, error)
-	poolsByName() map[string]*v1alpha1.AddressPool
+	pool(name string) (ipam.Pool, bool)
 	namespaceLabels(name string) (labels.Set, error)
 }
 
-// balancer implements cloudprovider.LoadBalancer over an ipam.Allocator. The
-// Services it is given are projections.
-type balancer struct {
-	cluster   string
-	catalogue catalogue
-	allocator ipam.Allocator
-	outcomes  outcomes
+// claimStore is what the balancer needs of a store of claims.
+type claimStore interface {
+	ipam.Claims
+	resolver
+	// List is that of ipam.Records.
+	List(ctx context.Context) ([]ipam.Claim, error)
+}
+
+// deps are the parts that a balancer works with. All must be set.
+type deps struct {
+	cluster    string
+	catalog    catalog
+	claims     claimStore
+	groups     *groups
+	outcomes   *outcomes
+	conditions *conditions
+	// waiting are the Services that wait for an address.
+	waiting *waitingList
+	// netboxUnavailable is set when NetBox did not answer. When it does again,
+	// what waits is tried again.
+	netboxUnavailable *atomic.Bool
 	// freed is called after an address has been given back.
 	freed func()
 	// failed is called after a Service could not be given what it wants.
 	failed func()
-	// replay hands a Service to the service controller again.
-	replay func(key string) bool
+	// requeue has the service controller try a Service again.
+	requeue func(key string) bool
 	// warn writes a Warning Event about a Service.
 	warn func(svc *corev1.Service, reason, message string)
-	// waiting is told which Services wait for an address, and why not (any more).
-	waiting waitingList
-	// missed is set when NetBox did not answer. Where it does again, what waits
-	// is tried again.
-	missed    atomic.Bool
-	groups    groups
-	conflicts conflicts
 }
 
+// balancer implements cloudprovider.LoadBalancer: it gathers the facts about a
+// Service, has package assign decide, and carries out what that says. The
+// Services it is given are projections. It is immutable; what changes is in its
+// parts.
+type balancer struct{ deps }
+
 var _ cloudprovider.LoadBalancer = (*balancer)(nil)
+
+func newBalancer(d deps) *balancer { return &balancer{d} }
 
 // GetLoadBalancerName implements cloudprovider.LoadBalancer.
 func (b *balancer) GetLoadBalancerName(_ context.Context, _ string, svc *corev1.Service) string {
@@ -73,28 +88,32 @@ func (b *balancer) GetLoadBalancerName(_ context.Context, _ string, svc *corev1.
 }
 
 // GetLoadBalancer implements cloudprovider.LoadBalancer. It answers from the
-// record of claims: upstream removes the finalizer without releasing anything
+// records of claims: upstream removes the finalizer without releasing anything
 // when it says that there is none.
 func (b *balancer) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
 	claims, err := b.claimsOf(ctx, svc)
 	if err != nil {
-		b.waits(svc, err)
+		b.requeueLater(svc, err)
 		return nil, false, err
 	}
 	if len(claims) == 0 {
-		b.waiting.remove(svc) // upstream lets it go without another word
+		b.waiting.remove(svc) // upstream lets it go without asking once more
 	}
-	return statusOf(claims), len(claims) > 0, nil
+	addrs := make([]netip.Addr, len(claims))
+	for i, c := range claims {
+		addrs[i] = c.Addr
+	}
+	return service.StatusOf(addrs...), len(claims) > 0, nil
 }
 
 // claimsOf are the claims of a Service and those that it shares.
 func (b *balancer) claimsOf(ctx context.Context, svc *corev1.Service) ([]ipam.Claim, error) {
-	claims, err := b.allocator.Find(ctx, svc.Namespace, svc.Name)
+	claims, err := b.claims.Find(ctx, svc.Namespace, svc.Name)
 	if err != nil {
 		return nil, fmt.Errorf("looking for the addresses of this Service: %w", err)
 	}
-	for _, id := range b.groupsOf(svc) {
-		shared, err := b.allocator.Find(ctx, id.namespace, id.service())
+	for _, g := range b.groups.of(svc) {
+		shared, err := b.claims.Find(ctx, g.Namespace, g.ClaimName())
 		if err != nil {
 			return nil, fmt.Errorf("looking for the addresses that this Service shares: %w", err)
 		}
@@ -103,323 +122,41 @@ func (b *balancer) claimsOf(ctx context.Context, svc *corev1.Service) ([]ipam.Cl
 	return claims, nil
 }
 
-// waits has a Service tried again when something changes for it, NetBox is back,
-// say. Upstream's back-off, up to five minutes, is all that there is otherwise
-// for a Service that could not be let go.
-func (b *balancer) waits(svc *corev1.Service, err error) {
-	b.waiting.add(svc)
-	if unavailable(err) {
-		b.missed.Store(true)
-	}
-	b.failed()
-}
-
 // EnsureLoadBalancer implements cloudprovider.LoadBalancer.
 func (b *balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.Service, _ []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
-	out, err := b.ensure(ctx, svc)
-	if err == nil {
-		err = out.waits
-	}
+	out := b.ensure(ctx, svc)
 	switch {
-	case err != nil && out.status == nil:
-		b.waits(svc, err)
-		return nil, retryable(err)
-	case err != nil:
+	case out.Status == nil:
+		b.requeueLater(svc, out.Waiting)
+		return nil, retryable(out.Waiting)
+	case out.Waiting != nil:
 		// Upstream does not write a status together with an error.
-		b.waits(svc, err)
-		b.warn(svc, reasonFailed, err.Error())
-	case out.unasked != nil:
-		b.waits(svc, out.unasked)
+		b.requeueLater(svc, out.Waiting)
+		b.warn(svc, reasonFailed, out.Waiting.Error())
+	case out.Unasked != nil:
+		b.requeueLater(svc, out.Unasked)
 	default:
 		b.waiting.remove(svc)
 	}
-	if servicehelper.HasLBFinalizer(svc) && apiequality.Semantic.DeepEqual(*out.status, svc.Status.LoadBalancer) {
-		out.text = "" // nothing is written, so there is nothing to tell
+	if service.HasFinalizer(svc) && apiequality.Semantic.DeepEqual(*out.Status, svc.Status.LoadBalancer) {
+		out.Event = "" // nothing is written, so there is nothing to say
 	}
-	b.outcomes.set(svc.UID, out.text)
-	return out.status, nil
+	if out.Event != "" {
+		klog.FromContext(ctx).Info("Address assigned", "service", klog.KObj(svc), "result", out.Event)
+	}
+	b.outcomes.set(svc.UID, out.Event)
+	return out.Status, nil
 }
 
-// outcome is what a Service gets.
-type outcome struct {
-	status *corev1.LoadBalancerStatus
-	// text is a sentence for its Event.
-	text string
-	// waits says why the Service waits although its status has changed.
-	waits error
-	// unasked says why NetBox could not be asked about a Service that has what it
-	// wants. Something may be left to do, a former address to let go, say.
-	unasked error
-}
-
-// ensure decides what a Service gets, and has it recorded.
-func (b *balancer) ensure(ctx context.Context, svc *corev1.Service) (outcome, error) {
-	class, err := b.catalogue.classOf(svc)
-	if errors.Is(err, errNoDefault) && len(svc.Status.LoadBalancer.Ingress) > 0 {
-		return kept(svc), nil // until it is deleted, see classView
+// requeueLater has a Service tried again when something changes for it, NetBox is
+// back, say. Upstream's back-off, up to five minutes, is all that there is
+// otherwise for a Service that could not be released.
+func (b *balancer) requeueLater(svc *corev1.Service, err error) {
+	b.waiting.add(svc)
+	if assign.IsUnavailable(err) {
+		b.netboxUnavailable.Store(true)
 	}
-	if err != nil {
-		return outcome{}, err
-	}
-	ask, err := ipam.ParseAsk(svc.Annotations, svc.Spec.LoadBalancerIP)
-	if err != nil {
-		return outcome{}, err
-	}
-	out, err := b.ensureIn(ctx, svc, class, ask)
-	if b.recordedForGroup(ctx, svc, err) {
-		out, err = b.ensureIn(ctx, svc, class, ask)
-	}
-	if unavailable(err) && satisfied(svc, ask) {
-		out := kept(svc) // what is assigned stays while NetBox is away
-		out.unasked = err
-		return out, nil
-	}
-	return out, err
-}
-
-// kept leaves a Service as it is.
-func kept(svc *corev1.Service) outcome { return outcome{status: svc.Status.LoadBalancer.DeepCopy()} }
-
-// ensureIn does so for a Service of a class.
-func (b *balancer) ensureIn(ctx context.Context, svc *corev1.Service, class *v1alpha1.LoadBalancerClass, ask ipam.Ask) (outcome, error) {
-	place, err := b.place(ctx, svc, ask)
-	if err != nil {
-		return outcome{}, err
-	}
-	defer place.unlock()
-	if place.refusal != nil {
-		return b.refuse(svc, place)
-	}
-	requests, err := b.requests(ctx, svc, class, ask, place)
-	if err != nil {
-		return outcome{}, err
-	}
-	var claims []ipam.Claim
-	var moved []string
-	for _, r := range requests {
-		c, err := b.claim(ctx, svc, r)
-		var exhausted *ipam.ExhaustedError
-		var displaced *ipam.MovedError
-		switch {
-		case r.optional && errors.As(err, &exhausted):
-			continue
-		case errors.As(err, &displaced) && displaced.Held == held(svc, r.Key.Family):
-			moved = append(moved, displaced.Error())
-			c = ipam.Claim{Key: r.Key, Addr: displaced.Held}
-		case err != nil:
-			return outcome{}, err
-		}
-		claims = append(claims, c)
-	}
-	if err := b.letGo(ctx, svc, place, claims); err != nil {
-		return outcome{}, err
-	}
-	b.conflicts.claimed(ctx, svc, strings.Join(moved, "; "))
-	b.warnOfRetain(svc, ask, requests, claims)
-	return outcome{status: statusOf(claims), text: sentence(class, claims)}, nil
-}
-
-// claim claims one address. Where the one that the Service has came from
-// elsewhere (it joins or leaves a group), a claim that it has already counts
-// more.
-func (b *balancer) claim(ctx context.Context, svc *corev1.Service, r request) (ipam.Claim, error) {
-	c, err := b.allocator.Claim(ctx, r.Request)
-	var moved *ipam.MovedError
-	if !errors.As(err, &moved) || !r.fromElsewhere {
-		return c, err
-	}
-	if _, shared := r.Key.Group(); shared {
-		own, findErr := b.allocator.Find(ctx, svc.Namespace, svc.Name)
-		if findErr != nil {
-			return ipam.Claim{}, findErr
-		}
-		if !slices.ContainsFunc(own, func(c ipam.Claim) bool { return c.Addr == moved.Held }) {
-			return ipam.Claim{}, err
-		}
-	}
-	r.Held = netip.Addr{}
-	return b.allocator.Claim(ctx, r.Request)
-}
-
-// letGo frees what a Service had before and has no longer: the address of a
-// family that it gave up, its own one when it joined a group, and its part in
-// groups that it left.
-func (b *balancer) letGo(ctx context.Context, svc *corev1.Service, place *place, kept []ipam.Claim) error {
-	lost := slices.ContainsFunc(statusAddrs(svc), func(a netip.Addr) bool {
-		return !slices.ContainsFunc(kept, func(k ipam.Claim) bool { return k.Addr == a })
-	})
-	if lost || b.hasMore(ctx, svc, kept) {
-		if err := b.releaseOwn(ctx, svc, kept); err != nil {
-			return err
-		}
-	}
-	for _, id := range place.former {
-		if err := b.leave(ctx, id, svc, b.allocator.Release); err != nil {
-			return err
-		}
-	}
-	if !place.shares {
-		return nil
-	}
-	if b.groups.joined(place.group, svc, kept) {
-		b.wake(place.others)
-	}
-	if lost {
-		if err := b.releaseUnneeded(ctx, place.group, "", b.allocator.Release); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// hasMore tells whether a Service has a claim besides those that it keeps, as
-// far as is known without asking. Its status need not have named it: the claim
-// was made, the process died, and the user gave up the family.
-func (b *balancer) hasMore(ctx context.Context, svc *corev1.Service, kept []ipam.Claim) bool {
-	knower, ok := b.allocator.(ipam.Knower)
-	if !ok {
-		return false
-	}
-	for _, f := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
-		key := ipam.Key{Cluster: b.cluster, Namespace: svc.Namespace, Service: svc.Name, Family: f}
-		if slices.ContainsFunc(kept, func(k ipam.Claim) bool { return k.Key == key }) {
-			continue
-		}
-		// Without an answer there is nothing that could be released now either.
-		if c, ok, err := knower.Known(ctx, key); err == nil && ok && !c.Reserved {
-			return true
-		}
-	}
-	return false
-}
-
-// releaseOwn frees the claims of a Service itself, except those that it keeps.
-func (b *balancer) releaseOwn(ctx context.Context, svc *corev1.Service, kept []ipam.Claim) error {
-	claims, err := b.allocator.Find(ctx, svc.Namespace, svc.Name)
-	if err != nil {
-		return fmt.Errorf("looking for addresses that this Service gave up: %w", err)
-	}
-	for _, c := range claims {
-		if slices.ContainsFunc(kept, func(k ipam.Claim) bool { return k.Key == c.Key }) {
-			continue
-		}
-		if err := b.allocator.Release(ctx, c.Key); err != nil {
-			return fmt.Errorf("releasing %s, which this Service gave up: %w", c.Addr, err)
-		}
-		b.freed()
-	}
-	return nil
-}
-
-// warnOfRetain says once that an address cannot be retained.
-func (b *balancer) warnOfRetain(svc *corev1.Service, ask ipam.Ask, requests []request, claims []ipam.Claim) {
-	news := b.outcomes.noteRetain(svc.UID, ask.Retain) || len(svc.Status.LoadBalancer.Ingress) == 0
-	if !ask.Retain || !news {
-		return
-	}
-	for _, c := range claims {
-		for _, r := range requests {
-			i := slices.IndexFunc(r.Pools, func(p ipam.Pool) bool { return p.Name == c.Pool })
-			if r.Key == c.Key && i >= 0 && !r.Pools[i].NetBox() {
-				b.warn(svc, "NotRetained", fmt.Sprintf("%s will not stay reserved (annotation %s): pool %q lists its addresses itself, and only a pool in NetBox can keep one without its Service",
-					c.Addr, v1alpha1.AnnotationRetain, c.Pool))
-			}
-		}
-	}
-}
-
-// UpdateLoadBalancer implements cloudprovider.LoadBalancer. Which nodes carry
-// the traffic is decided by the agents, from what they watch themselves.
-func (b *balancer) UpdateLoadBalancer(context.Context, string, *corev1.Service, []*corev1.Node) error {
-	return nil
-}
-
-// EnsureLoadBalancerDeleted implements cloudprovider.LoadBalancer.
-func (b *balancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc *corev1.Service) error {
-	if err := b.freeAll(ctx, svc); err != nil {
-		b.waits(svc, err)
-		return err
-	}
-	return nil
-}
-
-// freeAll frees, or retains, what a Service has.
-func (b *balancer) freeAll(ctx context.Context, svc *corev1.Service) error {
-	free := b.allocator.Release
-	if svc.Annotations[v1alpha1.AnnotationRetain] == "true" {
-		free = b.allocator.Retain
-	}
-	ids := b.groupsOf(svc)
-	defer b.groups.lock(ids...)()
-	claims, err := b.allocator.Find(ctx, svc.Namespace, svc.Name)
-	if err != nil {
-		return fmt.Errorf("looking for the addresses of this Service: %w", err)
-	}
-	for _, c := range claims {
-		if err := free(ctx, c.Key); err != nil {
-			return fmt.Errorf("releasing %s: %w", c.Addr, err)
-		}
-	}
-	for _, id := range ids {
-		if err := b.leave(ctx, id, svc, free); err != nil {
-			return err
-		}
-	}
-	b.waiting.remove(svc)
-	b.outcomes.forget(svc.UID)
-	b.conflicts.forget(svc.UID)
-	if len(claims) > 0 {
-		b.freed()
-	}
-	return nil
-}
-
-// statusOf is the status of a Service with these claims. IPMode is always set:
-// the API server would default it, and upstream compare and write it for ever.
-func statusOf(claims []ipam.Claim) *corev1.LoadBalancerStatus {
-	status := &corev1.LoadBalancerStatus{}
-	for _, c := range claims {
-		vip := corev1.LoadBalancerIPModeVIP
-		status.Ingress = append(status.Ingress, corev1.LoadBalancerIngress{IP: c.Addr.String(), IPMode: &vip})
-	}
-	return status
-}
-
-// satisfied tells whether the Service's status already holds an address of each
-// family that it needs, and the one that was asked for, and none that it gave up.
-func satisfied(svc *corev1.Service, ask ipam.Ask) bool {
-	wanted := families(svc)
-	for _, a := range statusAddrs(svc) {
-		if !slices.Contains(wanted, ipam.FamilyOf(a)) {
-			return false
-		}
-	}
-	for i, f := range wanted {
-		has, asked := held(svc, f), ask.Addrs[f]
-		needed := i == 0 || !prefersDualStack(svc)
-		if needed && !has.IsValid() || asked.IsValid() && asked != has {
-			return false
-		}
-	}
-	return len(svc.Status.LoadBalancer.Ingress) > 0
-}
-
-func unavailable(err error) bool {
-	var e *ipam.UnavailableError
-	return errors.As(err, &e)
-}
-
-// sentence tells which addresses a Service has and where they come from.
-func sentence(class *v1alpha1.LoadBalancerClass, claims []ipam.Claim) string {
-	parts := make([]string, 0, len(claims))
-	for _, c := range claims {
-		part := c.Addr.String()
-		if c.Pool != "" {
-			part += fmt.Sprintf(" from pool %q", c.Pool)
-		}
-		parts = append(parts, part)
-	}
-	return fmt.Sprintf("Assigned %s (class %q)", strings.Join(parts, " and "), class.Name)
+	b.failed()
 }
 
 // retryable says when upstream shall try again.
@@ -432,4 +169,265 @@ func retryable(err error) error {
 		return err
 	}
 	return api.NewRetryError(err.Error(), retryPeriod)
+}
+
+// ensure decides what a Service gets, and has it recorded.
+func (b *balancer) ensure(ctx context.Context, svc *corev1.Service) assign.Outcome {
+	out, err := b.ensureOnce(ctx, svc)
+	if b.isRecordedForGroup(ctx, svc, err) {
+		out, err = b.ensureOnce(ctx, svc)
+	}
+	if err != nil {
+		return assign.Failed(svc, err)
+	}
+	return out
+}
+
+// isRecordedForGroup reports whether an error came from not knowing (just after
+// a start) that a Service had its address from a group.
+func (b *balancer) isRecordedForGroup(ctx context.Context, svc *corev1.Service, err error) bool {
+	var taken *ipam.ConflictError
+	if !errors.As(err, &taken) || !slices.Contains(service.Addrs(svc), taken.Addr) || len(b.groups.sharedBy(svc)) > 0 {
+		return false
+	}
+	return b.learnGroups(ctx) == nil && len(b.groups.sharedBy(svc)) > 0
+}
+
+// ensureOnce gathers the facts about a Service, and carries out what they lead to.
+func (b *balancer) ensureOnce(ctx context.Context, svc *corev1.Service) (assign.Outcome, error) {
+	facts, unlock, err := b.gather(ctx, svc)
+	if err != nil {
+		return assign.Outcome{}, err
+	}
+	defer unlock()
+	plan := assign.Decide(facts)
+	if out, ok := plan.Settled(); ok {
+		return out, nil
+	}
+	var claimed assign.Claimed
+	for _, wanted := range plan.Claims {
+		c, err := b.claim(ctx, wanted)
+		if err := claimed.Add(wanted, service.Addr(svc, wanted.Key.Family), c, err); err != nil {
+			return assign.Outcome{}, err
+		}
+	}
+	out := plan.Conclude(claimed)
+	if err := b.release(ctx, svc, out.Release, b.claims.Release); err != nil {
+		return assign.Outcome{}, err
+	}
+	if facts.Group != nil {
+		if err := b.join(ctx, svc, *facts.Group, claimed.Claims, out.Release.Shrink); err != nil {
+			return assign.Outcome{}, err
+		}
+	}
+	b.conditions.claimed(ctx, svc, out.Moved)
+	b.warnOfRetain(svc, out.NotRetained)
+	return out, nil
+}
+
+// gather collects the facts about a Service. The groups among them are the
+// caller's own until unlock is called.
+func (b *balancer) gather(ctx context.Context, svc *corev1.Service) (f assign.Facts, unlock func(), err error) {
+	f, unlock = assign.Facts{Cluster: b.cluster, Service: svc}, func() {}
+	if f.Class, f.ClassProblem = b.catalog.classOf(svc); f.ClassProblem != nil {
+		return f, unlock, nil
+	}
+	if f.NamespaceLabels, err = b.catalog.namespaceLabels(svc.Namespace); err != nil {
+		return f, unlock, err
+	}
+	if unlock, err = b.gatherGroups(ctx, &f); err != nil {
+		return f, unlock, err
+	}
+	f.Pools = make(map[string]ipam.Pool, len(f.Class.Spec.Pools))
+	for _, name := range f.Class.Spec.Pools {
+		if pool, ok := b.catalog.pool(name); ok {
+			f.Pools[name] = resolve(ctx, b.claims, pool)
+		}
+	}
+	for _, family := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
+		// Without an answer there is nothing that could be released now either.
+		if c, ok, err := b.claims.Known(ctx, service.ClaimKey(b.cluster, svc, family)); err == nil && ok {
+			f.Own = append(f.Own, c)
+		}
+	}
+	return f, unlock, nil
+}
+
+// gatherGroups adds the groups that a Service wants to be in, or is, and locks
+// them.
+func (b *balancer) gatherGroups(ctx context.Context, f *assign.Facts) (unlock func(), err error) {
+	svc := f.Service
+	wanted, shares := service.GroupOf(svc)
+	if shares {
+		if err := b.learnGroups(ctx); err != nil {
+			return nil, err
+		}
+	}
+	before := b.groups.sharedBy(svc)
+	if !shares && len(before) == 0 {
+		return func() {}, nil
+	}
+	ids := slices.Clone(before)
+	if shares {
+		ids = append(ids, wanted)
+	}
+	if unlock, err = b.groups.Lock(ctx, ids...); err != nil {
+		return nil, err
+	}
+	for _, id := range b.groups.sharedBy(svc) {
+		if slices.Contains(before, id) { // else it has not been locked
+			f.Former = append(f.Former, b.groups.facts(id, svc))
+		}
+	}
+	if shares {
+		g := b.groups.facts(wanted, svc)
+		f.Group = &g
+	}
+	return unlock, nil
+}
+
+// learnGroups reads the groups from the records of claims, once: what address a
+// group has cannot be told from the Services alone.
+func (b *balancer) learnGroups(ctx context.Context) error {
+	if b.groups.isComplete() {
+		return nil
+	}
+	claims, err := b.claims.List(ctx)
+	if err != nil {
+		return fmt.Errorf("looking up which addresses are shared: %w", err)
+	}
+	b.groups.Learn(claims)
+	return nil
+}
+
+// claim makes one claim.
+func (b *balancer) claim(ctx context.Context, wanted assign.Claim) (ipam.Claim, error) {
+	c, err := b.claims.Claim(ctx, wanted.Request)
+	if wanted.HeldYields && errors.As(err, new(*ipam.MovedError)) {
+		wanted.Held = netip.Addr{}
+		return b.claims.Claim(ctx, wanted.Request)
+	}
+	return c, err
+}
+
+// join remembers that a Service is in a group, and lets those try again for which
+// it may have made room.
+func (b *balancer) join(ctx context.Context, svc *corev1.Service, g assign.Group, claims []ipam.Claim, shrink bool) error {
+	if b.groups.noteJoined(g.Group, svc, claims) {
+		b.wake(g.Others)
+	}
+	if !shrink {
+		return nil
+	}
+	return b.releaseUnneeded(ctx, g.Group, svc, true, b.claims.Release)
+}
+
+// release gives back what a Service has no longer. how is Release, or Retain.
+func (b *balancer) release(ctx context.Context, svc *corev1.Service, r assign.Release, how func(context.Context, ipam.Key) error) error {
+	if r.Own {
+		claims, err := b.claims.Find(ctx, svc.Namespace, svc.Name)
+		if err != nil {
+			return fmt.Errorf("looking for the addresses of this Service: %w", err)
+		}
+		for _, c := range claims {
+			if slices.Contains(r.Except, c.Key) {
+				continue
+			}
+			if err := how(ctx, c.Key); err != nil {
+				return fmt.Errorf("releasing %s: %w", c.Addr, err)
+			}
+			b.noteFreed(ctx, svc, c)
+		}
+	}
+	for _, g := range r.Leave {
+		if err := b.releaseUnneeded(ctx, g, svc, false, how); err != nil {
+			return err
+		}
+		b.groups.noteLeft(g, svc.UID)
+		b.wake(b.groups.facts(g, svc).Others)
+	}
+	return nil
+}
+
+// releaseUnneeded gives back the addresses of a group that no Service wants or
+// has, this one included if it stays. The group is locked.
+func (b *balancer) releaseUnneeded(ctx context.Context, g service.Group, svc *corev1.Service, stays bool, how func(context.Context, ipam.Key) error) error {
+	claims, err := b.claims.Find(ctx, g.Namespace, g.ClaimName())
+	if err != nil {
+		return fmt.Errorf("looking for the addresses that this Service shares: %w", err)
+	}
+	b.groups.noteRecorded(g, claims)
+	facts := b.groups.facts(g, svc)
+	if stays {
+		facts.Others = append(facts.Others, facts.Self)
+	}
+	for _, c := range claims {
+		if facts.Needs(c.Key.Family) {
+			continue
+		}
+		if err := how(ctx, c.Key); err != nil {
+			return fmt.Errorf("releasing %s, which this Service was the last to share: %w", c.Addr, err)
+		}
+		b.groups.NoteReleased(g, c.Key.Family)
+		b.noteFreed(ctx, svc, c)
+	}
+	return nil
+}
+
+func (b *balancer) noteFreed(ctx context.Context, svc *corev1.Service, c ipam.Claim) {
+	klog.FromContext(ctx).Info("Address released", "service", klog.KObj(svc), "claim", c.Key, "address", c.Addr)
+	b.freed()
+}
+
+// wake has those members of a group tried again that wait.
+func (b *balancer) wake(members []assign.Member) {
+	for _, m := range members {
+		if b.waiting.has(m.Service) {
+			b.requeue(service.Key(m.Service))
+		}
+	}
+}
+
+// warnOfRetain says once that an address cannot be retained.
+func (b *balancer) warnOfRetain(svc *corev1.Service, messages []string) {
+	news := b.outcomes.noteRetain(svc.UID, svc.Annotations[v1alpha1.AnnotationRetain] == "true")
+	if !news && len(svc.Status.LoadBalancer.Ingress) > 0 {
+		return
+	}
+	for _, m := range messages {
+		b.warn(svc, "NotRetained", m)
+	}
+}
+
+// UpdateLoadBalancer implements cloudprovider.LoadBalancer. Which nodes carry
+// the traffic is decided by the agents, from what they watch themselves.
+func (b *balancer) UpdateLoadBalancer(context.Context, string, *corev1.Service, []*corev1.Node) error {
+	return nil
+}
+
+// EnsureLoadBalancerDeleted implements cloudprovider.LoadBalancer: it releases,
+// or retains, what a Service has.
+func (b *balancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc *corev1.Service) error {
+	if err := b.releaseAll(ctx, svc); err != nil {
+		b.requeueLater(svc, err)
+		return err
+	}
+	b.waiting.remove(svc)
+	b.outcomes.forget(svc.UID)
+	b.conditions.forget(svc.UID)
+	return nil
+}
+
+func (b *balancer) releaseAll(ctx context.Context, svc *corev1.Service) error {
+	how := b.claims.Release
+	if svc.Annotations[v1alpha1.AnnotationRetain] == "true" {
+		how = b.claims.Retain
+	}
+	groups := b.groups.of(svc)
+	unlock, err := b.groups.Lock(ctx, groups...)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return b.release(ctx, svc, assign.Everything(groups), how)
 }

@@ -8,29 +8,35 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/cloud-provider/api"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/assign"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service/servicetest"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/inline"
+	"github.com/bm-ccm/bm-ccm/pkg/trigger"
 )
 
-// shelf is a catalogue in memory.
-type shelf struct {
+// fakeCatalog is a catalog in memory.
+type fakeCatalog struct {
 	class *v1alpha1.LoadBalancerClass
 	// problem is why there is no class.
 	problem error
-	pools   map[string]*v1alpha1.AddressPool
+	pools   map[string]ipam.Pool
 }
 
-func (s shelf) classOf(*corev1.Service) (*v1alpha1.LoadBalancerClass, error) {
+func (s fakeCatalog) classOf(*corev1.Service) (*v1alpha1.LoadBalancerClass, error) {
 	if s.problem != nil {
 		return nil, s.problem
 	}
@@ -39,16 +45,25 @@ func (s shelf) classOf(*corev1.Service) (*v1alpha1.LoadBalancerClass, error) {
 	}
 	return s.class, nil
 }
-func (s shelf) poolsByName() map[string]*v1alpha1.AddressPool { return s.pools }
-func (s shelf) namespaceLabels(string) (labels.Set, error)    { return labels.Set{}, nil }
-
-func inlinePool(name string, addresses ...string) *v1alpha1.AddressPool {
-	return &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.AddressPoolSpec{Addresses: addresses}}
+func (s fakeCatalog) pool(name string) (ipam.Pool, bool) {
+	p, ok := s.pools[name]
+	return p, ok
 }
 
-// newShelf has one class "public" over the given pools.
-func newShelf(pools ...*v1alpha1.AddressPool) shelf {
-	s := shelf{class: &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: "public"}}, pools: map[string]*v1alpha1.AddressPool{}}
+func (s fakeCatalog) namespaceLabels(string) (labels.Set, error) { return labels.Set{}, nil }
+
+func inlinePool(name string, addresses ...string) ipam.Pool {
+	return ipam.NewPool(&v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.AddressPoolSpec{Addresses: addresses}})
+}
+
+func netboxPool(name, prefix string) ipam.Pool {
+	return ipam.NewPool(&v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.AddressPoolSpec{
+		NetBox: &v1alpha1.NetBoxSource{Prefixes: []v1alpha1.NetBoxPrefix{{Prefix: prefix}}}}})
+}
+
+// newCatalog has one class "public" over the given pools.
+func newCatalog(pools ...ipam.Pool) fakeCatalog {
+	s := fakeCatalog{class: &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: "public"}}, pools: map[string]ipam.Pool{}}
 	for _, p := range pools {
 		s.class.Spec.Pools = append(s.class.Spec.Pools, p.Name)
 		s.pools[p.Name] = p
@@ -56,23 +71,20 @@ func newShelf(pools ...*v1alpha1.AddressPool) shelf {
 	return s
 }
 
-func newBalancer(s shelf, restored ...ipam.Claim) *balancer {
-	a := inline.New("lab")
-	a.Restore(restored)
-	return &balancer{
-		cluster: "lab", catalogue: s, allocator: ipam.Combine(nil, a), freed: func() {}, failed: func() {},
-		replay: func(string) bool { return true }, warn: func(*corev1.Service, string, string) {},
-		groups: groups{services: func(string) []*corev1.Service { return nil }},
+// testDeps are the parts of a balancer without a service controller around it.
+func testDeps(c catalog, store claimStore) deps {
+	return deps{
+		cluster: "lab", catalog: c, claims: store, outcomes: newOutcomes(), waiting: newWaitingList(), netboxUnavailable: &atomic.Bool{},
+		groups:     newGroups(func(string) []*corev1.Service { return nil }, service.RequestedClass),
+		conditions: newConditions(fake.NewClientset(), &record.FakeRecorder{}, trigger.New()),
+		freed:      func() {}, failed: func() {}, requeue: func(string) bool { return true }, warn: func(*corev1.Service, string, string) {},
 	}
 }
 
-// served is a projected Service of class public without an address.
-func served(name string, edit ...func(*corev1.Service)) *corev1.Service {
-	svc := lbService("bm-ccm.io/public", append([]func(*corev1.Service){func(s *corev1.Service) {
-		s.Name, s.UID, s.Status.LoadBalancer = name, types.UID("uid-"+name), corev1.LoadBalancerStatus{}
-	}}, edit...)...)
-	classView{}.project(svc)
-	return svc
+func newTestBalancer(c fakeCatalog, restored ...ipam.Claim) *balancer {
+	a := inline.New("lab")
+	a.Restore(restored)
+	return newBalancer(testDeps(c, ipam.Combine(nil, a)))
 }
 
 func ips(s *corev1.LoadBalancerStatus) []string {
@@ -83,33 +95,26 @@ func ips(s *corev1.LoadBalancerStatus) []string {
 	return out
 }
 
-func dualStack(policy corev1.IPFamilyPolicy) func(*corev1.Service) {
-	return func(s *corev1.Service) {
-		s.Spec.IPFamilyPolicy = &policy
-		s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
-	}
-}
-
 func TestEnsure(t *testing.T) {
 	v4, v6 := inlinePool("v4", "192.0.2.0/30"), inlinePool("v6", "2001:db8::10-2001:db8::11")
 	tests := []struct {
 		name    string
-		shelf   shelf
+		catalog fakeCatalog
 		svc     *corev1.Service
 		want    []string
 		problem string
 	}{
-		{"one family", newShelf(v4, v6), served("web"), []string{"192.0.2.0"}, ""},
-		{"both families required", newShelf(v4, v6), served("web", dualStack(corev1.IPFamilyPolicyRequireDualStack)), []string{"192.0.2.0", "2001:db8::10"}, ""},
-		{"both preferred, no IPv6 pool", newShelf(v4), served("web", dualStack(corev1.IPFamilyPolicyPreferDualStack)), []string{"192.0.2.0"}, ""},
-		{"both required, no IPv6 pool", newShelf(v4), served("web", dualStack(corev1.IPFamilyPolicyRequireDualStack)), nil, "ipv6"},
-		{"asked for", newShelf(v4), served("web", func(s *corev1.Service) { s.Spec.LoadBalancerIP = "192.0.2.3" }), []string{"192.0.2.3"}, ""},
-		{"asked for, in no pool", newShelf(v4), served("web", func(s *corev1.Service) { s.Spec.LoadBalancerIP = "198.51.100.1" }), nil, "198.51.100.1"},
-		{"no class", shelf{}, served("web"), nil, "no such class"},
+		{"one family", newCatalog(v4, v6), servicetest.Served("web"), []string{"192.0.2.0"}, ""},
+		{"both families required", newCatalog(v4, v6), servicetest.Served("web", servicetest.DualStack(corev1.IPFamilyPolicyRequireDualStack)), []string{"192.0.2.0", "2001:db8::10"}, ""},
+		{"both preferred, no IPv6 pool", newCatalog(v4), servicetest.Served("web", servicetest.DualStack(corev1.IPFamilyPolicyPreferDualStack)), []string{"192.0.2.0"}, ""},
+		{"both required, no IPv6 pool", newCatalog(v4), servicetest.Served("web", servicetest.DualStack(corev1.IPFamilyPolicyRequireDualStack)), nil, "ipv6"},
+		{"asked for", newCatalog(v4), servicetest.Served("web", func(s *corev1.Service) { s.Spec.LoadBalancerIP = "192.0.2.3" }), []string{"192.0.2.3"}, ""},
+		{"asked for, in no pool", newCatalog(v4), servicetest.Served("web", func(s *corev1.Service) { s.Spec.LoadBalancerIP = "198.51.100.1" }), nil, "198.51.100.1"},
+		{"no class", fakeCatalog{}, servicetest.Served("web"), nil, "no such class"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			b := newBalancer(tt.shelf)
+			b := newTestBalancer(tt.catalog)
 			status, err := b.EnsureLoadBalancer(t.Context(), "", tt.svc, nil)
 			if tt.problem != "" {
 				var retry *api.RetryError
@@ -138,8 +143,8 @@ func TestEnsure(t *testing.T) {
 
 // A second look at a Service that has its address changes and tells nothing.
 func TestEnsureAgainIsQuiet(t *testing.T) {
-	b := newBalancer(newShelf(inlinePool("v4", "192.0.2.0/30")))
-	svc := served("web")
+	b := newTestBalancer(newCatalog(inlinePool("v4", "192.0.2.0/30")))
+	svc := servicetest.Served("web")
 	status, err := b.EnsureLoadBalancer(t.Context(), "", svc, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -162,8 +167,8 @@ func TestEnsureAgainIsQuiet(t *testing.T) {
 }
 
 func TestGivingUpAFamilyReleasesIt(t *testing.T) {
-	b := newBalancer(newShelf(inlinePool("v4", "192.0.2.0/30"), inlinePool("v6", "2001:db8::/126")))
-	svc := served("web", dualStack(corev1.IPFamilyPolicyRequireDualStack))
+	b := newTestBalancer(newCatalog(inlinePool("v4", "192.0.2.0/30"), inlinePool("v6", "2001:db8::/126")))
+	svc := servicetest.Served("web", servicetest.DualStack(corev1.IPFamilyPolicyRequireDualStack))
 	status, err := b.EnsureLoadBalancer(t.Context(), "", svc, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +178,7 @@ func TestGivingUpAFamilyReleasesIt(t *testing.T) {
 	if _, err := b.EnsureLoadBalancer(t.Context(), "", svc, nil); err != nil {
 		t.Fatal(err)
 	}
-	claims, err := b.allocator.Find(t.Context(), "default", "web")
+	claims, err := b.claims.Find(t.Context(), "default", "web")
 	if err != nil || len(claims) != 1 || claims[0].Key.Family != ipam.IPv4 {
 		t.Errorf("left: %v, %v", claims, err)
 	}
@@ -181,16 +186,16 @@ func TestGivingUpAFamilyReleasesIt(t *testing.T) {
 
 func TestDeleteReleases(t *testing.T) {
 	freed := 0
-	b := newBalancer(newShelf(inlinePool("v4", "192.0.2.0/32")))
+	b := newTestBalancer(newCatalog(inlinePool("v4", "192.0.2.0/32")))
 	b.freed = func() { freed++ }
-	svc := served("web")
+	svc := servicetest.Served("web")
 	if _, err := b.EnsureLoadBalancer(t.Context(), "", svc, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, exists, err := b.GetLoadBalancer(t.Context(), "", svc); !exists || err != nil {
 		t.Fatal(exists, err)
 	}
-	if _, err := b.EnsureLoadBalancer(t.Context(), "", served("other"), nil); err == nil || !strings.Contains(err.Error(), `pool "v4"`) {
+	if _, err := b.EnsureLoadBalancer(t.Context(), "", servicetest.Served("other"), nil); err == nil || !strings.Contains(err.Error(), `pool "v4"`) {
 		t.Errorf("a full pool gives %v", err)
 	}
 	for range 2 { // releasing twice is no error
@@ -204,7 +209,7 @@ func TestDeleteReleases(t *testing.T) {
 	if _, exists, err := b.GetLoadBalancer(t.Context(), "", svc); exists || err != nil {
 		t.Error(exists, err)
 	}
-	if _, err := b.EnsureLoadBalancer(t.Context(), "", served("other"), nil); err != nil {
+	if _, err := b.EnsureLoadBalancer(t.Context(), "", servicetest.Served("other"), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -212,36 +217,39 @@ func TestDeleteReleases(t *testing.T) {
 // The process died when it had recorded the second address and not yet told of
 // it, and the user wants one family again.
 func TestClaimThatNoStatusNamed(t *testing.T) {
-	b := newBalancer(newShelf(inlinePool("v4", "192.0.2.0/30"), inlinePool("v6", "2001:db8::10-2001:db8::11")))
-	status, err := b.EnsureLoadBalancer(t.Context(), "", served("web", dualStack(corev1.IPFamilyPolicyRequireDualStack)), nil)
+	b := newTestBalancer(newCatalog(inlinePool("v4", "192.0.2.0/30"), inlinePool("v6", "2001:db8::10-2001:db8::11")))
+	status, err := b.EnsureLoadBalancer(t.Context(), "", servicetest.Served("web", servicetest.DualStack(corev1.IPFamilyPolicyRequireDualStack)), nil)
 	if err != nil || len(status.Ingress) != 2 {
 		t.Fatal(status, err)
 	}
-	svc := served("web", func(s *corev1.Service) { s.Status.LoadBalancer.Ingress = status.Ingress[:1] })
+	svc := servicetest.Served("web", func(s *corev1.Service) { s.Status.LoadBalancer.Ingress = status.Ingress[:1] })
 	if _, err := b.EnsureLoadBalancer(t.Context(), "", svc, nil); err != nil {
 		t.Fatal(err)
 	}
-	claims, err := b.allocator.Find(t.Context(), svc.Namespace, svc.Name)
+	claims, err := b.claims.Find(t.Context(), svc.Namespace, svc.Name)
 	if err != nil || len(claims) != 1 || claims[0].Addr.String() != status.Ingress[0].IP {
 		t.Errorf("recorded are %v, %v", claims, err)
 	}
 }
 
 // outage is an allocator whose store does not answer.
-type outage struct{ ipam.Allocator }
+type outage struct{ ipam.Store }
 
 func (outage) Claim(context.Context, ipam.Request) (ipam.Claim, error) {
 	return ipam.Claim{}, &ipam.UnavailableError{Doing: "claiming", Err: errors.New("connection refused"), RetryAfter: 100e9}
+}
+func (outage) Known(context.Context, ipam.Key) (ipam.Claim, bool, error) {
+	return ipam.Claim{}, false, &ipam.UnavailableError{Doing: "looking up", Err: errors.New("connection refused")}
 }
 func (outage) Find(context.Context, string, string) ([]ipam.Claim, error) {
 	return nil, &ipam.UnavailableError{Doing: "looking up", Err: errors.New("connection refused")}
 }
 
 func TestOutageTouchesNoAssignedAddress(t *testing.T) {
-	b := newBalancer(newShelf(inlinePool("v4", "192.0.2.0/30")))
-	b.allocator = outage{}
-	svc := served("web", func(s *corev1.Service) {
-		s.Status.LoadBalancer = *statusOf([]ipam.Claim{{Addr: netip.MustParseAddr("192.0.2.1")}})
+	b := newTestBalancer(newCatalog(inlinePool("v4", "192.0.2.0/30")))
+	b.claims = outage{}
+	svc := servicetest.Served("web", func(s *corev1.Service) {
+		s.Status.LoadBalancer = *service.StatusOf(netip.MustParseAddr("192.0.2.1"))
 	})
 	status, err := b.EnsureLoadBalancer(t.Context(), "", svc, nil)
 	if err != nil {
@@ -250,10 +258,10 @@ func TestOutageTouchesNoAssignedAddress(t *testing.T) {
 	if diff := cmp.Diff(&svc.Status.LoadBalancer, status); diff != "" {
 		t.Error(diff)
 	}
-	if !b.waiting.has(svc) || !b.missed.Load() {
+	if !b.waiting.has(svc) || !b.netboxUnavailable.Load() {
 		t.Error("nobody will come back to it, though there may be a former address to let go")
 	}
-	_, err = b.EnsureLoadBalancer(t.Context(), "", served("new"), nil)
+	_, err = b.EnsureLoadBalancer(t.Context(), "", servicetest.Served("new"), nil)
 	var retry *api.RetryError
 	if !errors.As(err, &retry) || retry.RetryAfter() != 100e9 {
 		t.Errorf("a new Service gets %v", err)
@@ -266,9 +274,29 @@ func TestOutageTouchesNoAssignedAddress(t *testing.T) {
 		t.Error("nobody will come back to a Service that could not be let go")
 	}
 	// What it gave up is still to be released, so it must not pass for done.
-	both := append(svc.Status.LoadBalancer.Ingress, statusOf([]ipam.Claim{{Addr: netip.MustParseAddr("2001:db8::1")}}).Ingress...)
+	both := append(svc.Status.LoadBalancer.Ingress, service.StatusOf(netip.MustParseAddr("2001:db8::1")).Ingress...)
 	svc.Status.LoadBalancer.Ingress = both
 	if _, err := b.EnsureLoadBalancer(t.Context(), "", svc, nil); !errors.As(err, &retry) {
 		t.Errorf("a Service that gave up a family gets %v, and nobody comes back to it", err)
 	}
+}
+
+// What had its address from a default class that is gone keeps it without a
+// word, and frees it when it is deleted.
+func TestDefaultClassIsTakenAway(t *testing.T) {
+	w := newHarness(t, newCatalog(inlinePool("v4", "192.0.2.1-192.0.2.9")), nil)
+	w.create("web", "", 80)
+	w.settle()
+	w.catalog.class = nil
+	w.catalog.problem = assign.ErrNoDefault
+	w.start()
+	w.create("new", "", 80)
+	waits := w.settle()
+	w.wantIPs(map[string]string{"web": "192.0.2.1", "new": ""})
+	if len(waits) != 1 || !strings.Contains(waits["new"], "mark one class as default") {
+		t.Errorf("waiting: %v", waits)
+	}
+	w.delete("web")
+	w.settle()
+	w.wantClaims()
 }

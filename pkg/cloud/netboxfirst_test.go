@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service/servicetest"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
@@ -27,8 +28,8 @@ func recordAt(t *testing.T, server *netboxtest.Server, addr string) netboxtest.A
 
 func TestRetain(t *testing.T) {
 	server, connect := newNetBox(t)
-	w := newWorld(t, netboxShelf(), connect)
-	retain := annotated(v1alpha1.AnnotationRetain, "true")
+	w := newHarness(t, netboxCatalog(), connect)
+	retain := servicetest.Annotated(v1alpha1.AnnotationRetain, "true")
 	w.create("web", "", 80, retain)
 	w.create("other", "", 80)
 	w.create("s1", "k", 80, retain)
@@ -64,14 +65,14 @@ func TestRetain(t *testing.T) {
 }
 
 func TestRetainNeedsNetBox(t *testing.T) {
-	w := newWorld(t, newShelf(inlinePool("v4", "192.0.2.1-192.0.2.9")), nil)
-	w.create("a", "", 80, annotated(v1alpha1.AnnotationRetain, "true"))
+	w := newHarness(t, newCatalog(inlinePool("v4", "192.0.2.1-192.0.2.9")), nil)
+	w.create("a", "", 80, servicetest.Annotated(v1alpha1.AnnotationRetain, "true"))
 	w.create("later", "", 80)
 	w.settle()
 	if len(w.events) != 1 || !w.toldOf("a", `192.0.2.1 will not stay reserved (annotation bm-ccm.io/retain): pool "v4" lists`) {
 		t.Errorf("Events: %q", w.events)
 	}
-	w.edit("later", annotated(v1alpha1.AnnotationRetain, "true"))
+	w.edit("later", servicetest.Annotated(v1alpha1.AnnotationRetain, "true"))
 	w.settle()
 	w.start()
 	w.settle()
@@ -82,10 +83,10 @@ func TestRetainNeedsNetBox(t *testing.T) {
 
 func TestHostname(t *testing.T) {
 	server, connect := newNetBox(t)
-	w := newWorld(t, netboxShelf(), connect)
-	w.create("web", "", 80, annotated(v1alpha1.AnnotationHostname, "WWW.example.org"))
-	w.create("s1", "k", 80, annotated(v1alpha1.AnnotationHostname, "shared.example.org"))
-	w.create("s2", "k", 443, annotated(v1alpha1.AnnotationHostname, "late.example.org"))
+	w := newHarness(t, netboxCatalog(), connect)
+	w.create("web", "", 80, servicetest.Annotated(v1alpha1.AnnotationHostname, "WWW.example.org"))
+	w.create("s1", "k", 80, servicetest.Annotated(v1alpha1.AnnotationHostname, "shared.example.org"))
+	w.create("s2", "k", 443, servicetest.Annotated(v1alpha1.AnnotationHostname, "late.example.org"))
 	w.settle()
 	for name, want := range map[string]string{"web": "www.example.org", "s1": "shared.example.org"} {
 		if got := recordAt(t, server, w.ip(name)).DNSName; got != want {
@@ -106,7 +107,7 @@ func TestHostname(t *testing.T) {
 // itself, and the Service says what NetBox wants.
 func TestMovedInNetBox(t *testing.T) {
 	server, connect := newNetBox(t)
-	w := newWorld(t, netboxShelf(), connect)
+	w := newHarness(t, netboxCatalog(), connect)
 	w.create("web", "", 80)
 	w.create("s1", "k", 80)
 	w.settle()
@@ -126,19 +127,19 @@ func TestMovedInNetBox(t *testing.T) {
 	}
 	w.wantIPs(before)
 	for _, name := range []string{"web", "s1"} {
-		w.b.conflicts.mu.Lock()
-		said := w.b.conflicts.moved[w.live[name].UID]
-		w.b.conflicts.mu.Unlock()
-		if said.reason != reasonMoved || !strings.Contains(said.message, "this Service has "+before[name]+" and keeps it") {
-			t.Errorf("%s says %+v", name, said)
+		w.b.conditions.mu.Lock()
+		said := w.b.conditions.moved[w.live[name].UID]
+		w.b.conditions.mu.Unlock()
+		if !strings.Contains(said, "this Service has "+before[name]+" and keeps it") {
+			t.Errorf("%s says %q", name, said)
 		}
 	}
 	// The user agrees.
-	w.edit("web", annotated(v1alpha1.AnnotationAddresses, "203.0.113.99"))
+	w.edit("web", servicetest.Annotated(v1alpha1.AnnotationAddresses, "203.0.113.99"))
 	w.settle()
 	w.wantIPs(map[string]string{"web": "203.0.113.99"})
-	if said := w.b.conflicts.moved[w.live["web"].UID]; said.reason != "" {
-		t.Errorf("still said: %+v", said)
+	if said := w.b.conditions.moved[w.live["web"].UID]; said != "" {
+		t.Errorf("still said: %q", said)
 	}
 }
 
@@ -152,7 +153,7 @@ func behind(t *testing.T, server *netboxtest.Server, data map[string]any) {
 // An engineer writes a Service's name into an address before there is one.
 func TestAssignedInNetBoxFirst(t *testing.T) {
 	server, connect := newNetBox(t)
-	w := newWorld(t, netboxShelf(), connect)
+	w := newHarness(t, netboxCatalog(), connect)
 	behind(t, server, map[string]any{"address": "203.0.113.77/32", "custom_fields": map[string]any{schema.FieldClaim: "lab/default/web/ipv4"}})
 	behind(t, server, map[string]any{"address": "203.0.113.78/32", "custom_fields": map[string]any{schema.FieldClaim: "lab/default/+k/ipv4"}})
 	w.create("web", "", 80)
@@ -166,7 +167,7 @@ func TestAssignedInNetBoxFirst(t *testing.T) {
 // who wants to join waits.
 func TestSharersWhileNetBoxIsAway(t *testing.T) {
 	server, connect := newNetBox(t)
-	w := newWorld(t, netboxShelf(), connect)
+	w := newHarness(t, netboxCatalog(), connect)
 	w.create("old", "", 443)
 	w.create("a", "k", 80)
 	w.create("b", "k", 443)
@@ -175,7 +176,7 @@ func TestSharersWhileNetBoxIsAway(t *testing.T) {
 	restore := server.Inject(netboxtest.Fault{Reset: true})
 	w.start()
 	w.create("new", "k", 8080)
-	w.edit("old", shares("k")) // older than b, whose port it wants
+	w.edit("old", servicetest.Sharing("k")) // older than b, whose port it wants
 	waits := w.settle()
 	w.wantIPs(before)
 	if len(waits) != 1 || waits["new"] == "" {

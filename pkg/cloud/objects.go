@@ -6,8 +6,7 @@ package cloud
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/client"
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/assign"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
@@ -28,6 +29,16 @@ type objects struct {
 	pools      client.Informer[*v1alpha1.AddressPool]
 	namespaces cache.SharedIndexInformer
 	nsLister   corelisters.NamespaceLister
+
+	mu sync.Mutex
+	// parsed has the pools by name.
+	parsed map[string]parsedPool
+}
+
+// parsedPool is a pool as it was parsed from a version of its AddressPool.
+type parsedPool struct {
+	obj  *v1alpha1.AddressPool
+	pool ipam.Pool
 }
 
 func newObjects(kube kubernetes.Interface, api *client.Client) *objects {
@@ -44,6 +55,7 @@ func newObjects(kube kubernetes.Interface, api *client.Client) *objects {
 		pools:      client.NewInformer(api.Pools, &v1alpha1.AddressPool{}),
 		namespaces: namespaces.Informer(),
 		nsLister:   namespaces.Lister(),
+		parsed:     map[string]parsedPool{},
 	}
 }
 
@@ -68,16 +80,10 @@ func (o *objects) wait(ctx context.Context) bool {
 }
 
 // onChange calls f after every change of a class, a pool or the labels of a
-// namespace, until stop is called. f must not block.
-func (o *objects) onChange(f func()) (stop func(), err error) {
-	var stops []func() error
-	stop = func() {
-		for _, s := range stops {
-			_ = s() // the informer has ended, and its handlers with it
-		}
-	}
+// namespace. f must not block.
+func (o *objects) onChange(f func()) error {
 	for _, i := range o.informers() {
-		handle, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		_, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc:    func(any) { f() },
 			DeleteFunc: func(any) { f() },
 			UpdateFunc: func(old, cur any) {
@@ -87,15 +93,13 @@ func (o *objects) onChange(f func()) (stop func(), err error) {
 			},
 		})
 		if err != nil {
-			stop()
-			return nil, fmt.Errorf("watching classes, pools and namespaces: %w", err)
+			return fmt.Errorf("watching classes, pools and namespaces: %w", err)
 		}
-		stops = append(stops, func() error { return i.RemoveEventHandler(handle) })
 	}
-	return stop, nil
+	return nil
 }
 
-// specChanged tells whether an update is more than our own status write.
+// specChanged reports whether an update is more than our own status write.
 func specChanged(old, cur any) bool {
 	switch cur := cur.(type) {
 	case *v1alpha1.LoadBalancerClass:
@@ -108,50 +112,25 @@ func specChanged(old, cur any) bool {
 	return true
 }
 
-// defaultClass returns the class for Services that name none: the only one
-// with spec.default, or nil.
-func (o *objects) defaultClass() *v1alpha1.LoadBalancerClass { return onlyDefault(o.classes.List()) }
-
-func onlyDefault(classes []*v1alpha1.LoadBalancerClass) *v1alpha1.LoadBalancerClass {
-	defaults := slices.DeleteFunc(slices.Clone(classes), func(c *v1alpha1.LoadBalancerClass) bool { return !c.Spec.Default })
-	if len(defaults) != 1 {
-		return nil
-	}
-	return defaults[0]
-}
-
-// errNoDefault is for a Service without a class where there is none for such.
-var errNoDefault error = &ipam.ConfigError{Problem: "the Service names no class, and not exactly one LoadBalancerClass has spec.default: true: set spec.loadBalancerClass, or mark one class as default"}
-
 // classOf returns the LoadBalancerClass of a projected Service. Its error is a
 // sentence for the user.
 func (o *objects) classOf(svc *corev1.Service) (*v1alpha1.LoadBalancerClass, error) {
-	requested := requestedClass(svc)
-	if requested == "" {
-		if c := o.defaultClass(); c != nil {
-			return c, nil
-		}
-		return nil, errNoDefault
-	}
-	name, _ := v1alpha1.ClassName(requested)
-	if c, ok := o.classes.Get(name); ok {
-		return c, nil
-	}
-	return nil, &ipam.ConfigError{Problem: fmt.Sprintf("spec.loadBalancerClass is %q, but there is no LoadBalancerClass %q: create it, or recreate the Service with one that exists (%s)",
-		requested, name, o.classNames())}
+	return assign.ClassOf(svc, o.classes.List())
 }
 
-// classNames lists the classes that exist, as a user writes them.
-func (o *objects) classNames() string {
-	var names []string
-	for _, c := range o.classes.List() {
-		names = append(names, v1alpha1.ClassPrefix+c.Name)
+// DefaultClass returns the name of the class of Services that name none; "" for
+// none.
+func (o *objects) DefaultClass() string {
+	if c := assign.DefaultClass(o.classes.List()); c != nil {
+		return c.Name
 	}
-	if len(names) == 0 {
-		return "there is none yet"
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return ""
+}
+
+// className returns the name of the LoadBalancerClass of a projected Service,
+// whether it exists or not.
+func (o *objects) className(svc *corev1.Service) string {
+	return service.ClassName(svc, o.DefaultClass())
 }
 
 // namespaceLabels returns the labels of a namespace.
@@ -163,25 +142,60 @@ func (o *objects) namespaceLabels(name string) (labels.Set, error) {
 	return ns.Labels, nil
 }
 
-// poolObjects returns all pools.
-func (o *objects) poolObjects() []*v1alpha1.AddressPool { return o.pools.List() }
-
-// poolsByName returns all pools by their names.
-func (o *objects) poolsByName() map[string]*v1alpha1.AddressPool {
-	pools := map[string]*v1alpha1.AddressPool{}
-	for _, p := range o.pools.List() {
-		pools[p.Name] = p
+// pool returns a pool. Its addresses are parsed once for each version of the
+// AddressPool.
+func (o *objects) pool(name string) (ipam.Pool, bool) {
+	obj, ok := o.pools.Get(name)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !ok {
+		delete(o.parsed, name)
+		return ipam.Pool{}, false
 	}
-	return pools
+	known := o.parsed[name]
+	if known.obj != obj {
+		known = parsedPool{obj, ipam.NewPool(obj)}
+		o.parsed[name] = known
+	}
+	return known.pool, true
 }
 
-// classNameOf returns the name of the LoadBalancerClass of a projected Service,
-// whether it exists or not; defaultClass is that of Services which name none.
-func classNameOf(svc *corev1.Service, defaultClass string) string {
-	requested := requestedClass(svc)
-	if requested == "" {
-		return defaultClass
+// allPools returns all pools, as pool does.
+func (o *objects) allPools() []ipam.Pool {
+	var out []ipam.Pool
+	for _, obj := range o.pools.List() {
+		if p, ok := o.pool(obj.Name); ok {
+			out = append(out, p)
+		}
 	}
-	name, _ := v1alpha1.ClassName(requested)
-	return name
+	return out
+}
+
+// resolver says what a store has for a pool; that of ipam.Pools.
+type resolver interface {
+	Resolve(ctx context.Context, p ipam.Pool) (ipam.Pool, error)
+}
+
+// resolve returns a pool with the addresses that NetBox has for it now; its
+// Problem says why they are not known. Pools that list their addresses
+// themselves are what they are.
+func resolve(ctx context.Context, store resolver, p ipam.Pool) ipam.Pool {
+	if !p.NetBox() {
+		return p
+	}
+	resolved, err := store.Resolve(ctx, p)
+	if err != nil {
+		p.Problem = err
+		return p
+	}
+	return resolved
+}
+
+// resolveAll does so for some pools.
+func resolveAll(ctx context.Context, store resolver, pools []ipam.Pool) []ipam.Pool {
+	out := make([]ipam.Pool, len(pools))
+	for i, p := range pools {
+		out[i] = resolve(ctx, store, p)
+	}
+	return out
 }

@@ -37,15 +37,17 @@ type Provider struct {
 	api       *client.Client
 	objects   *objects
 	recorder  record.EventRecorder
-	balancer  *balancer
 	instances *instances
+
+	// balancer is nil before RunServices.
+	balancer *balancer
 }
 
 var _ cloudprovider.Interface = (*Provider)(nil)
 
 // NewProvider checks what can be checked without the API server, and starts nothing.
 func NewProvider(config *Config) (*Provider, error) {
-	p := &Provider{config: config, balancer: &balancer{}, instances: &instances{}}
+	p := &Provider{config: config, instances: &instances{}}
 	if config.NetBox == nil {
 		return p, nil
 	}
@@ -83,7 +85,7 @@ func (p *Provider) initialize(ctx context.Context, builder cloudprovider.Control
 		return fmt.Errorf("building a client for the API server: %w", err)
 	}
 	if p.api, err = client.New(config); err != nil {
-		return err
+		return fmt.Errorf("building a client for classes and pools: %w", err)
 	}
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: p.client.CoreV1().Events("")})
@@ -102,8 +104,11 @@ var eventScheme = func() *runtime.Scheme {
 	return s
 }()
 
-// LoadBalancer implements cloudprovider.Interface.
-func (p *Provider) LoadBalancer() (cloudprovider.LoadBalancer, bool) { return p.balancer, true }
+// LoadBalancer implements cloudprovider.Interface. There is one from RunServices
+// on, which alone runs the controller that uses it.
+func (p *Provider) LoadBalancer() (cloudprovider.LoadBalancer, bool) {
+	return p.balancer, p.balancer != nil
+}
 
 // InstancesV2 implements cloudprovider.Interface.
 func (p *Provider) InstancesV2() (cloudprovider.InstancesV2, bool) { return p.instances, true }

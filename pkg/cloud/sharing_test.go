@@ -14,11 +14,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service/servicetest"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
 func TestSharing(t *testing.T) {
-	bothStores(t, func(t *testing.T, w *world, prefix string) {
+	bothStores(t, func(t *testing.T, w *harness, prefix string) {
 		first, second := prefix+".1", prefix+".2"
 		w.create("a", "k", 80)
 		w.create("b", "k", 443)
@@ -58,7 +60,7 @@ func TestSharing(t *testing.T) {
 
 // Whoever is deleted last frees the address, also where the informer lags.
 func TestSharersDeletedAtOnce(t *testing.T) {
-	bothStores(t, func(t *testing.T, w *world, _ string) {
+	bothStores(t, func(t *testing.T, w *harness, _ string) {
 		names := []string{"a", "b", "c", "d"}
 		for i, name := range names {
 			w.create(name, "k", int32(80+i))
@@ -78,7 +80,7 @@ func TestSharersDeletedAtOnce(t *testing.T) {
 		wg.Wait()
 		w.wantClaims()
 		w.settle()
-		w.b.groups.learn(nil, true) // as the ledger does now and then
+		w.b.groups.Learn(nil) // as drift does now and then
 		if n := len(w.b.groups.known); n != 0 {
 			t.Errorf("%d groups are remembered for ever", n)
 		}
@@ -86,16 +88,16 @@ func TestSharersDeletedAtOnce(t *testing.T) {
 }
 
 func TestJoiningAGroup(t *testing.T) {
-	bothStores(t, func(t *testing.T, w *world, prefix string) {
+	bothStores(t, func(t *testing.T, w *harness, prefix string) {
 		first, second := prefix+".1", prefix+".2"
 		w.create("a", "", 80)
 		w.create("b", "", 443)
 		w.settle()
-		w.edit("a", shares("k"))
+		w.edit("a", servicetest.Sharing("k"))
 		w.settle()
 		w.wantIPs(map[string]string{"a": first, "b": second}) // the first one brings its address
 		w.wantClaims("+k="+first, "b="+second)
-		w.edit("b", shares("k"))
+		w.edit("b", servicetest.Sharing("k"))
 		w.settle()
 		w.wantIPs(map[string]string{"a": first, "b": first})
 		w.wantClaims("+k=" + first)
@@ -104,19 +106,19 @@ func TestJoiningAGroup(t *testing.T) {
 
 func TestLeavingAGroup(t *testing.T) {
 	for _, restart := range []bool{false, true} {
-		bothStores(t, func(t *testing.T, w *world, prefix string) {
+		bothStores(t, func(t *testing.T, w *harness, prefix string) {
 			first, second := prefix+".1", prefix+".2"
 			w.create("a", "k", 80)
 			w.create("b", "k", 443)
 			w.settle()
-			w.edit("a", shares(""))
+			w.edit("a", servicetest.Sharing(""))
 			if restart {
 				w.start()
 			}
 			w.settle()
 			w.wantIPs(map[string]string{"a": second, "b": first})
 			w.wantClaims("+k="+first, "a="+second)
-			w.edit("b", shares(""))
+			w.edit("b", servicetest.Sharing(""))
 			if restart {
 				w.start()
 			}
@@ -128,19 +130,19 @@ func TestLeavingAGroup(t *testing.T) {
 }
 
 func TestChangingGroups(t *testing.T) {
-	bothStores(t, func(t *testing.T, w *world, prefix string) {
+	bothStores(t, func(t *testing.T, w *harness, prefix string) {
 		first, second := prefix+".1", prefix+".2"
 		w.create("a", "k", 80)
 		w.create("b", "k", 443)
 		w.create("c", "other", 8080)
 		w.settle()
-		w.edit("a", shares("other"))
+		w.edit("a", servicetest.Sharing("other"))
 		w.settle()
 		w.wantIPs(map[string]string{"a": second, "b": first, "c": second})
-		w.edit("b", shares("third"))
+		w.edit("b", servicetest.Sharing("third"))
 		w.settle()
 		w.wantIPs(map[string]string{"b": first})
-		w.edit("b", shares("other"))
+		w.edit("b", servicetest.Sharing("other"))
 		w.settle()
 		w.wantIPs(map[string]string{"a": second, "b": second, "c": second})
 		w.wantClaims("+other=" + second)
@@ -150,7 +152,7 @@ func TestChangingGroups(t *testing.T) {
 // Who changes its ports to those of another one loses the address, since no
 // node could tell their packets apart; the other one loses nothing.
 func TestSharerTakesAnothersPort(t *testing.T) {
-	bothStores(t, func(t *testing.T, w *world, prefix string) {
+	bothStores(t, func(t *testing.T, w *harness, prefix string) {
 		first := prefix + ".1"
 		w.create("a", "k", 80)
 		w.create("b", "k", 443)
@@ -171,18 +173,18 @@ func TestSharerTakesAnothersPort(t *testing.T) {
 
 // A shared address moves when all ask for it, and not before.
 func TestSharersAskForAnAddress(t *testing.T) {
-	bothStores(t, func(t *testing.T, w *world, prefix string) {
+	bothStores(t, func(t *testing.T, w *harness, prefix string) {
 		first, ninth := prefix+".1", prefix+".9"
 		w.create("a", "k", 80)
 		w.create("b", "k", 443)
 		w.settle()
-		w.edit("a", annotated(v1alpha1.AnnotationAddresses, ninth))
+		w.edit("a", servicetest.Annotated(v1alpha1.AnnotationAddresses, ninth))
 		waits := w.settle()
 		w.wantIPs(map[string]string{"a": first, "b": first})
 		if !strings.Contains(waits["a"], fmt.Sprintf("it has or asks for %s, this one %s", first, ninth)) {
 			t.Errorf("waits: %v", waits)
 		}
-		w.edit("b", annotated(v1alpha1.AnnotationAddresses, ninth))
+		w.edit("b", servicetest.Annotated(v1alpha1.AnnotationAddresses, ninth))
 		if waits = w.settle(); len(waits) > 0 {
 			t.Errorf("waiting: %v", waits)
 		}
@@ -190,7 +192,7 @@ func TestSharersAskForAnAddress(t *testing.T) {
 		w.wantClaims("+k=" + ninth)
 		// Who asks for nothing gets what the group has, whoever comes first.
 		w.create("early", "g", 80)
-		w.create("late", "g", 443, annotated(v1alpha1.AnnotationAddresses, prefix+".8"))
+		w.create("late", "g", 443, servicetest.Annotated(v1alpha1.AnnotationAddresses, prefix+".8"))
 		w.settle()
 		w.wantIPs(map[string]string{"early": prefix + ".8", "late": prefix + ".8"})
 	})
@@ -198,10 +200,10 @@ func TestSharersAskForAnAddress(t *testing.T) {
 
 // A group that loses the only Service of a family frees that family's address.
 func TestSharersOfTwoFamilies(t *testing.T) {
-	w := newWorld(t, newShelf(inlinePool("v4", "192.0.2.1-192.0.2.9"), inlinePool("v6", "2001:db8::1-2001:db8::9")), nil)
+	w := newHarness(t, newCatalog(inlinePool("v4", "192.0.2.1-192.0.2.9"), inlinePool("v6", "2001:db8::1-2001:db8::9")), nil)
 	w.create("a", "k", 80)
-	w.create("b", "k", 443, dualStack(corev1.IPFamilyPolicyRequireDualStack))
-	w.create("c", "k", 8080, dualStack(corev1.IPFamilyPolicyRequireDualStack))
+	w.create("b", "k", 443, servicetest.DualStack(corev1.IPFamilyPolicyRequireDualStack))
+	w.create("c", "k", 8080, servicetest.DualStack(corev1.IPFamilyPolicyRequireDualStack))
 	w.settle()
 	w.wantClaims("+k=192.0.2.1", "+k=2001:db8::1")
 	w.edit("c", func(s *corev1.Service) { s.Spec.IPFamilies = s.Spec.IPFamilies[:1] })
@@ -215,11 +217,11 @@ func TestSharersOfTwoFamilies(t *testing.T) {
 
 // An annotation that is wrong elsewhere does not take a Service out of its group.
 func TestSharerWithAMistakeKeepsTheAddress(t *testing.T) {
-	w := newWorld(t, newShelf(inlinePool("v4", "192.0.2.1-192.0.2.9")), nil)
+	w := newHarness(t, newCatalog(inlinePool("v4", "192.0.2.1-192.0.2.9")), nil)
 	w.create("a", "k", 80)
 	w.create("b", "k", 443)
 	w.settle()
-	w.edit("a", annotated(v1alpha1.AnnotationRetain, "perhaps"))
+	w.edit("a", servicetest.Annotated(v1alpha1.AnnotationRetain, "perhaps"))
 	if waits := w.settle(); !strings.Contains(waits["a"], `"perhaps" is neither`) {
 		t.Errorf("waits: %v", waits)
 	}
@@ -235,18 +237,18 @@ func TestSharerWithAMistakeKeepsTheAddress(t *testing.T) {
 func TestSharingModel(t *testing.T) {
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprintf("list %d", seed), func(t *testing.T) {
-			modelRound(t, newWorld(t, newShelf(inlinePool("v4", "192.0.2.1-192.0.2.99")), nil), seed)
+			modelRound(t, newHarness(t, newCatalog(inlinePool("v4", "192.0.2.1-192.0.2.99")), nil), seed)
 		})
 	}
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprintf("NetBox %d", seed), func(t *testing.T) {
 			_, connect := newNetBox(t)
-			modelRound(t, newWorld(t, netboxShelf(), connect), seed)
+			modelRound(t, newHarness(t, netboxCatalog(), connect), seed)
 		})
 	}
 }
 
-func modelRound(t *testing.T, w *world, seed uint64) {
+func modelRound(t *testing.T, w *harness, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test that can be repeated
 	names, keys, ports := []string{"a", "b", "c", "d", "e"}, []string{"", "k", "k", "l"}, []int32{80, 443, 8080}
 	var history []string
@@ -267,7 +269,7 @@ func modelRound(t *testing.T, w *world, seed uint64) {
 		case n < 4:
 			key := keys[r.IntN(len(keys))]
 			do("key of %s is %q", name, key)
-			w.edit(name, shares(key))
+			w.edit(name, servicetest.Sharing(key))
 		case n < 5:
 			port := ports[r.IntN(len(ports))]
 			do("port of %s is %d", name, port)
@@ -311,15 +313,15 @@ func modelRound(t *testing.T, w *world, seed uint64) {
 }
 
 // heldAndFree finds an address that a Service has and another one could get.
-func heldAndFree(w *world) error {
-	list, err := w.b.allocator.List(w.t.Context())
+func heldAndFree(w *harness) error {
+	list, err := w.store.List(w.t.Context())
 	if err != nil {
 		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, svc := range w.live {
-		for _, a := range statusAddrs(svc) {
+		for _, a := range service.Addrs(svc) {
 			if !slices.ContainsFunc(list, func(c ipam.Claim) bool { return c.Addr == a }) {
 				return fmt.Errorf("%s has %s, which is recorded for nobody", svc.Name, a)
 			}

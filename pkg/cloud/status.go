@@ -27,7 +27,35 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/client"
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/assign"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/trigger"
+)
+
+// The reasons of the conditions of AddressPools and LoadBalancerClasses. Where one
+// says that something is wrong, it is the reason of a Warning Event as well.
+const (
+	// reasonAddressesResolved: Ready, the addresses of the pool are known.
+	reasonAddressesResolved = "AddressesResolved"
+	// reasonReachable: NetBox answers.
+	reasonReachable = "Reachable"
+	// reasonNetBoxUnavailable: NetBox does not answer, or not in time. Services
+	// that have an address keep it, new ones wait. The message says what was asked.
+	reasonNetBoxUnavailable = "NetBoxUnavailable"
+	// reasonInvalid: the object cannot work as it is written, or names something
+	// that does not exist. The message names the field and the fix.
+	reasonInvalid = "Invalid"
+	// reasonAddressesFree: the pool is not exhausted.
+	reasonAddressesFree = "AddressesFree"
+	// reasonNoAddressFree: an IP family of the pool has no address left. Add
+	// addresses to the pool, or another pool to the class.
+	reasonNoAddressFree = "NoAddressFree"
+	// reasonPoolsFound: the class can serve Services.
+	reasonPoolsFound = "PoolsFound"
+	// reasonFoundInNetBox: the records of some addresses of the pool are
+	// inconsistent. The message says which, and what to correct in NetBox.
+	reasonFoundInNetBox = "FoundInNetBox"
 )
 
 const (
@@ -43,39 +71,37 @@ const (
 	unreadyPeriod = 10 * time.Second
 )
 
+// poolStore is what a statusWriter needs of the stores of claims.
+type poolStore interface {
+	resolver
+	// Usage is that of ipam.Pools.
+	Usage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error)
+}
+
 // statusWriter keeps the status of AddressPools and LoadBalancerClasses.
 type statusWriter struct {
-	api       *client.Client
-	objects   *objects
-	allocator ipam.Allocator
-	services  serviceInformer
-	recorder  record.EventRecorder
-	signal    chan struct{}
-	// missed is set when NetBox did not answer somebody.
-	missed *atomic.Bool
-	// away tells whether NetBox did not answer in this round; lastAgain is when
-	// it was last found to do so again.
+	api      *client.Client
+	objects  *objects
+	store    poolStore
+	services func() []*corev1.Service
+	recorder record.EventRecorder
+	trigger  *trigger.Trigger
+	// netboxUnavailable is set when NetBox did not answer somebody.
+	netboxUnavailable *atomic.Bool
+	// away says whether NetBox did not answer in this round; lastAgain is when it
+	// was last found to do so again.
 	away      bool
 	lastAgain time.Time
 	// recovered is called when a pool has become ready, or NetBox answers again.
 	recovered func()
-	// unready holds the pools that were not ready when last looked at.
+	// unready has the pools that were not ready when last looked at.
 	unready map[string]bool
-	// found holds the addresses that NetBox had for a pool when last looked at.
+	// found has the addresses that NetBox had for a pool when last looked at.
 	found map[string][]netipx.IPRange
 
 	mu sync.Mutex
-	// conflicts is what the ledger found wrong with each pool; nil until it has
-	// looked.
+	// conflicts is what drift found wrong with each pool; nil until it has looked.
 	conflicts map[string][]string
-}
-
-func newStatusWriter(p *Provider, services serviceInformer, recovered func()) *statusWriter {
-	return &statusWriter{
-		api: p.api, objects: p.objects, allocator: p.balancer.allocator,
-		services: services, recorder: p.recorder, signal: make(chan struct{}, 1),
-		missed: &p.balancer.missed, recovered: recovered, unready: map[string]bool{}, found: map[string][]netipx.IPRange{},
-	}
 }
 
 // setConflicts takes what is wrong with the addresses of each pool.
@@ -83,7 +109,7 @@ func (w *statusWriter) setConflicts(byPool map[string][]string) {
 	w.mu.Lock()
 	w.conflicts = byPool
 	w.mu.Unlock()
-	w.soon()
+	w.trigger.Fire()
 }
 
 // conflictsOf returns what is wrong with a pool; known is false while nobody
@@ -94,22 +120,14 @@ func (w *statusWriter) conflictsOf(pool string) (texts []string, known bool) {
 	return w.conflicts[pool], w.conflicts != nil
 }
 
-// soon asks for a round of status writes.
-func (w *statusWriter) soon() {
-	select {
-	case w.signal <- struct{}{}:
-	default: // one is due already
-	}
-}
-
-// onServiceChange asks for a round when the addresses of a Service change.
-func (w *statusWriter) onServiceChange() cache.ResourceEventHandler {
+// handler asks for a round when the addresses of a Service change.
+func (w *statusWriter) handler() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
-		DeleteFunc: func(any) { w.soon() },
+		DeleteFunc: func(any) { w.trigger.Fire() },
 		UpdateFunc: func(old, cur any) {
 			before, after := old.(*corev1.Service).Status.LoadBalancer, cur.(*corev1.Service).Status.LoadBalancer
 			if !apiequality.Semantic.DeepEqual(before, after) {
-				w.soon()
+				w.trigger.Fire()
 			}
 		},
 	}
@@ -128,7 +146,7 @@ func (w *statusWriter) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(w.period()):
-		case <-w.signal:
+		case <-w.trigger.C():
 		}
 	}
 }
@@ -142,7 +160,7 @@ func (w *statusWriter) period() time.Duration {
 }
 
 func (w *statusWriter) round(ctx context.Context) {
-	missed := w.missed.Swap(false)
+	unavailable := w.netboxUnavailable.Swap(false)
 	w.away = false
 	w.forgetGone()
 	for _, pool := range w.objects.pools.List() {
@@ -156,8 +174,8 @@ func (w *statusWriter) round(ctx context.Context) {
 			klog.FromContext(ctx).Error(err, "Cannot write the status of a LoadBalancerClass", "class", class.Name)
 		}
 	}
-	if missed && !w.answersAgain() {
-		w.missed.Store(true)
+	if unavailable && !w.answersAgain() {
+		w.netboxUnavailable.Store(true)
 	}
 }
 
@@ -191,13 +209,14 @@ func (w *statusWriter) forgetGone() {
 
 // writePool counts a pool and writes what has changed.
 func (w *statusWriter) writePool(ctx context.Context, pool *v1alpha1.AddressPool) error {
+	named := ipam.NewPool(pool)
 	// Counting looks at NetBox anew, and Resolve knows what it saw.
-	usage, problem := w.allocator.Usage(ctx, ipam.Pool{Name: pool.Name, Spec: pool.Spec})
-	p := resolvePool(ctx, w.allocator, pool)
+	usage, problem := w.store.Usage(ctx, named)
+	p := resolve(ctx, w.store, named)
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // shutting down says nothing about the pool
 	}
-	w.away = w.away || unavailable(problem)
+	w.away = w.away || assign.IsUnavailable(problem)
 	w.noteReady(pool.Name, problem == nil)
 	if p.Problem == nil {
 		w.noteFound(p)
@@ -213,7 +232,7 @@ func (w *statusWriter) writePool(ctx context.Context, pool *v1alpha1.AddressPool
 	if apiequality.Semantic.DeepEqual(want.Status, pool.Status) {
 		return nil
 	}
-	w.tell(want, pool.Status.Conditions, want.Status.Conditions)
+	w.recordEvents(want, pool.Status.Conditions, want.Status.Conditions)
 	_, err := w.api.Pools.UpdateStatus(ctx, want, metav1.UpdateOptions{})
 	return ignoreRace(err)
 }
@@ -240,7 +259,7 @@ func setConflict(s *v1alpha1.AddressPoolStatus, texts []string, generation int64
 		if more := len(texts) - len(shown); more > 0 {
 			shown = append(shown, fmt.Sprintf("and %d more", more))
 		}
-		c = condition(v1alpha1.ConditionConflict, true, "FoundInNetBox", truncate(strings.Join(shown, "; "), conflictsShown*maxConflictMessage))
+		c = condition(v1alpha1.ConditionConflict, true, reasonFoundInNetBox, truncate(strings.Join(shown, "; "), conflictsShown*maxConditionMessage))
 	} else if meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionConflict) == nil {
 		return
 	}
@@ -287,14 +306,14 @@ func count(usage map[ipam.Family]ipam.Usage, f ipam.Family) *v1alpha1.AddressCou
 }
 
 func poolConditions(pool *v1alpha1.AddressPool, usage map[ipam.Family]ipam.Usage, problem error) []metav1.Condition {
-	ready := condition(v1alpha1.ConditionReady, true, "Counted", "the pool's addresses are known")
-	reachable := condition(v1alpha1.ConditionNetBoxReachable, true, "Answered", "NetBox answers")
+	ready := condition(v1alpha1.ConditionReady, true, reasonAddressesResolved, "the pool's addresses are known")
+	reachable := condition(v1alpha1.ConditionNetBoxReachable, true, reasonReachable, "NetBox answers")
 	switch {
-	case unavailable(problem):
-		ready = condition(v1alpha1.ConditionReady, false, "NetBoxUnavailable", problem.Error())
-		reachable = condition(v1alpha1.ConditionNetBoxReachable, false, "NetBoxUnavailable", problem.Error())
+	case assign.IsUnavailable(problem):
+		ready = condition(v1alpha1.ConditionReady, false, reasonNetBoxUnavailable, problem.Error())
+		reachable = condition(v1alpha1.ConditionNetBoxReachable, false, reasonNetBoxUnavailable, problem.Error())
 	case problem != nil:
-		ready = condition(v1alpha1.ConditionReady, false, "Invalid", problem.Error())
+		ready = condition(v1alpha1.ConditionReady, false, reasonInvalid, problem.Error())
 	}
 	out := []metav1.Condition{ready}
 	if pool.Spec.NetBox != nil {
@@ -315,10 +334,10 @@ func exhausted(pool string, usage map[ipam.Family]ipam.Usage) metav1.Condition {
 		}
 	}
 	if len(full) == 0 {
-		return condition(v1alpha1.ConditionExhausted, false, "AddressesFree", "addresses are free")
+		return condition(v1alpha1.ConditionExhausted, false, reasonAddressesFree, "addresses are free")
 	}
 	slices.Sort(full)
-	return condition(v1alpha1.ConditionExhausted, true, "NoAddressFree",
+	return condition(v1alpha1.ConditionExhausted, true, reasonNoAddressFree,
 		fmt.Sprintf("no %s address is free: add addresses to pool %q, or another pool to the class", strings.Join(full, " and no "), pool))
 }
 
@@ -333,8 +352,8 @@ func condition(kind string, holds bool, reason, message string) metav1.Condition
 // countServices counts the Services that have an address, by class.
 func (w *statusWriter) countServices() map[string]int32 {
 	counts := map[string]int32{}
-	for _, svc := range w.services.list() {
-		if !isServed(svc) || len(svc.Status.LoadBalancer.Ingress) == 0 {
+	for _, svc := range w.services() {
+		if !service.IsServed(svc) || len(svc.Status.LoadBalancer.Ingress) == 0 {
 			continue
 		}
 		if class, err := w.objects.classOf(svc); err == nil {
@@ -347,23 +366,23 @@ func (w *statusWriter) countServices() map[string]int32 {
 func (w *statusWriter) writeClass(ctx context.Context, class *v1alpha1.LoadBalancerClass, services int32) error {
 	want := class.DeepCopy()
 	want.Status.Services = services
-	ready := condition(v1alpha1.ConditionReady, true, "PoolsFound", "the class can serve Services")
+	ready := condition(v1alpha1.ConditionReady, true, reasonPoolsFound, "the class can serve Services")
 	if problem := w.classProblem(class); problem != "" {
-		ready = condition(v1alpha1.ConditionReady, false, "Invalid", problem)
+		ready = condition(v1alpha1.ConditionReady, false, reasonInvalid, problem)
 	}
 	ready.ObservedGeneration = class.Generation
 	meta.SetStatusCondition(&want.Status.Conditions, ready)
 	if apiequality.Semantic.DeepEqual(want.Status, class.Status) {
 		return nil
 	}
-	w.tell(want, class.Status.Conditions, want.Status.Conditions)
+	w.recordEvents(want, class.Status.Conditions, want.Status.Conditions)
 	_, err := w.api.Classes.UpdateStatus(ctx, want, metav1.UpdateOptions{})
 	return ignoreRace(err)
 }
 
 // classProblem says what keeps a class from serving Services; "" for nothing.
 func (w *statusWriter) classProblem(class *v1alpha1.LoadBalancerClass) string {
-	if class.Spec.Default && w.objects.defaultClass() == nil {
+	if class.Spec.Default && assign.DefaultClass(w.objects.classes.List()) == nil {
 		return "spec.default is true on more than one LoadBalancerClass, so none is the default: leave it on one"
 	}
 	for i, name := range class.Spec.Pools {
@@ -374,8 +393,8 @@ func (w *statusWriter) classProblem(class *v1alpha1.LoadBalancerClass) string {
 	return ""
 }
 
-// tell writes an Event for each condition that has turned bad or good again.
-func (w *statusWriter) tell(obj runtime.Object, before, after []metav1.Condition) {
+// recordEvents writes an Event for each condition that has turned bad or good again.
+func (w *statusWriter) recordEvents(obj runtime.Object, before, after []metav1.Condition) {
 	for _, c := range after {
 		old := meta.FindStatusCondition(before, c.Type)
 		good := c.Status == metav1.ConditionTrue

@@ -4,138 +4,123 @@
 package cloud
 
 import (
+	"container/list"
 	"context"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
 )
 
-// waitingList holds the Services whose last sync failed. They are tried again
-// when something changes that may help them.
+// waitingList has the Services whose last sync failed, in the order in which
+// they began to wait. They are tried again when something changes that may help
+// them.
 type waitingList struct {
 	mu sync.Mutex
-	// woken tells of each whether it is being tried again already.
-	woken map[string]bool
+	// order has their keys, the one that has waited longest first.
+	order *list.List
+	byKey map[string]*waiting
 }
 
+// waiting is a Service that waits.
+type waiting struct {
+	element *list.Element
+	// woken says that it is being tried again already.
+	woken bool
+}
+
+func newWaitingList() *waitingList {
+	return &waitingList{order: list.New(), byKey: map[string]*waiting{}}
+}
+
+// add notes that a Service has failed. It keeps its place.
 func (w *waitingList) add(svc *corev1.Service) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.woken == nil {
-		w.woken = map[string]bool{}
+	key := service.Key(svc)
+	if known := w.byKey[key]; known != nil {
+		known.woken = false
+		return
 	}
-	w.woken[serviceKey(svc)] = false
-	servicesWaiting.Set(float64(len(w.woken)))
+	w.byKey[key] = &waiting{element: w.order.PushBack(key)}
+	servicesWaiting.Set(float64(len(w.byKey)))
 }
 
 func (w *waitingList) remove(svc *corev1.Service) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.woken, serviceKey(svc))
-	servicesWaiting.Set(float64(len(w.woken)))
+	key := service.Key(svc)
+	if known := w.byKey[key]; known != nil {
+		w.order.Remove(known.element)
+		delete(w.byKey, key)
+	}
+	servicesWaiting.Set(float64(len(w.byKey)))
 }
 
 func (w *waitingList) has(svc *corev1.Service) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, waits := w.woken[serviceKey(svc)]
-	return waits
+	return w.byKey[service.Key(svc)] != nil
 }
 
-// take returns up to n Services to be tried again, all of them if n is
-// negative. Who fails again can be taken again.
+// take returns up to n Services to be tried again that are not yet being tried,
+// or simply all of them if n is negative: one that is being tried may have looked
+// before whatever has changed.
 func (w *waitingList) take(n int) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var keys []string
-	for k, woken := range w.woken {
-		if n >= 0 && len(keys) == n {
-			break
-		}
-		if !woken {
-			keys = append(keys, k)
-			w.woken[k] = true
+	for e := w.order.Front(); e != nil && len(keys) != n; e = e.Next() {
+		if known := w.byKey[e.Value.(string)]; n < 0 || !known.woken {
+			known.woken = true
+			keys = append(keys, e.Value.(string))
 		}
 	}
 	return keys
 }
 
-// serviceKey is the key of a Service in informers and queues.
-func serviceKey(svc *corev1.Service) string {
-	return cache.ObjectName{Namespace: svc.Namespace, Name: svc.Name}.String()
-}
-
-// holderKey is the serviceKey of the Service that a claim is for.
-func holderKey(key ipam.Key) string {
-	return cache.ObjectName{Namespace: key.Namespace, Name: key.Service}.String()
-}
-
-// wakePause is the least time between two rounds of waking. It lets a burst of
+// wakePause is how late a waiting Service is tried again. It lets a burst of
 // changes (a manifest with twenty pools) count as one.
 const wakePause = 200 * time.Millisecond
 
-// waker hands waiting Services to the service controller again.
+// waker has waiting Services tried again.
 type waker struct {
 	waiting *waitingList
-	replay  func(key string) bool
-	signal  chan struct{}
-
-	mu    sync.Mutex
-	quota int // how many to wake; negative for all
+	requeue func(key string) bool
+	// queue takes one key once, however often it is woken within wakePause.
+	queue workqueue.TypedDelayingInterface[string]
 }
 
-func newWaker(waiting *waitingList, replay func(key string) bool) *waker {
-	return &waker{waiting: waiting, replay: replay, signal: make(chan struct{}, 1)}
+func newWaker(waiting *waitingList, requeue func(key string) bool) *waker {
+	return &waker{waiting: waiting, requeue: requeue, queue: workqueue.NewTypedDelayingQueue[string]()}
 }
 
 // all wakes every waiting Service soon.
-func (w *waker) all() { w.add(-1) }
+func (w *waker) all() { w.wake(-1) }
 
-// one wakes one waiting Service soon: an address has become free. Waking all of
-// a thousand waiting ones for it would only make them fail again.
-func (w *waker) one() { w.add(1) }
+// one wakes the Service that has waited longest: an address has become free.
+// Waking all of a thousand waiting ones for it would only make them fail again.
+func (w *waker) one() { w.wake(1) }
 
-func (w *waker) add(n int) {
-	w.mu.Lock()
-	if n < 0 || w.quota < 0 {
-		w.quota = -1
-	} else {
-		w.quota += n
+func (w *waker) wake(n int) {
+	for _, key := range w.waiting.take(n) {
+		w.queue.AddAfter(key, wakePause)
 	}
-	w.mu.Unlock()
-	select {
-	case w.signal <- struct{}{}:
-	default: // a round is due already
-	}
-}
-
-func (w *waker) takeQuota() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := w.quota
-	w.quota = 0
-	return n
 }
 
 // run wakes Services until ctx ends.
 func (w *waker) run(ctx context.Context) {
+	stop := context.AfterFunc(ctx, w.queue.ShutDown)
+	defer stop()
 	for {
-		select {
-		case <-ctx.Done():
+		key, shutdown := w.queue.Get()
+		if shutdown {
 			return
-		case <-w.signal:
 		}
-		for _, key := range w.waiting.take(w.takeQuota()) {
-			w.replay(key)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wakePause):
-		}
+		w.requeue(key)
+		w.queue.Done(key)
 	}
 }

@@ -135,9 +135,9 @@ type Request struct {
 	Hostname string
 }
 
-// Allocator keeps claims. Implementations are safe for concurrent use, and
-// every method returns within the deadline of its context.
-type Allocator interface {
+// Claims are the claims of one store. Implementations are safe for concurrent
+// use, and every method returns within the deadline of its context.
+type Claims interface {
 	// Claim returns the claim of the request's key: the one that exists, also
 	// if it is in none of the request's pools (an assigned address stays), or a
 	// new one, recorded with its owner before Claim returns. When it returns an
@@ -154,6 +154,12 @@ type Allocator interface {
 	// from the record, so that none means there is nothing to release.
 	Find(ctx context.Context, namespace, service string) ([]Claim, error)
 
+	// Known returns the claim of a key as far as this process knows all claims of
+	// the cluster, which it reads at its first use; then it asks nobody, so that a
+	// Service whose pools are elsewhere does not pay a remote call. The error says
+	// why it cannot tell.
+	Known(ctx context.Context, key Key) (Claim, bool, error)
+
 	// Release frees the claim of this key. No claim is no error. A record whose
 	// owner is somebody else is left alone (*ConflictError).
 	Release(ctx context.Context, key Key) error
@@ -162,21 +168,35 @@ type Allocator interface {
 	// for the next Service of that name. No claim is no error. Where claims end
 	// with their Services (pools without NetBox) it is the same as Release.
 	Retain(ctx context.Context, key Key) error
+}
 
+// Pools know what a store has for an AddressPool.
+type Pools interface {
 	// Resolve returns the pool with Found set to what the store has for it now.
 	// It answers from what is known, a short time long, and from what was known
 	// last while the store is away.
 	Resolve(ctx context.Context, p Pool) (Pool, error)
 
+	// Usage counts the addresses of a pool, by family.
+	Usage(ctx context.Context, p Pool) (map[Family]Usage, error)
+}
+
+// Records are everything that a store has of this cluster.
+type Records interface {
 	// List returns all claims of this cluster.
 	List(ctx context.Context) ([]Claim, error)
 
 	// Audit reads all claims of this cluster and the addresses of the pools, and
-	// tells what is wrong with them. It changes nothing.
+	// returns what is wrong with them. It changes nothing.
 	Audit(ctx context.Context, pools []Pool) (Report, error)
+}
 
-	// Usage counts the addresses of a pool, by family.
-	Usage(ctx context.Context, p Pool) (map[Family]Usage, error)
+// Store is where claims are kept: NetBox, or the memory of this process for
+// pools that list their addresses. Who uses one asks for the part that it needs.
+type Store interface {
+	Claims
+	Pools
+	Records
 }
 
 // Usage counts addresses of one family in one pool. Counts above 2^63-1 are
@@ -193,10 +213,11 @@ type Report struct {
 	Findings []Finding
 }
 
-// FindingKind says what is wrong, as a label of a metric.
+// FindingKind says what is wrong, as a label of a metric. The reason of a
+// condition is the same in camel case.
 type FindingKind string
 
-// The kinds of findings.
+// The kinds of findings within the records, which only a human can set right.
 const (
 	// DuplicateClaim: several records hold one claim key.
 	DuplicateClaim FindingKind = "duplicate-claim"
@@ -211,13 +232,45 @@ const (
 	BadClaim FindingKind = "bad-claim"
 )
 
-// Finding is something in the record of claims that a human must set right.
+// The kinds of findings between the records and the Services of the cluster.
+const (
+	// Orphan: a claim whose Service is gone. It is freed after a grace period.
+	Orphan FindingKind = "orphan"
+	// Unrecorded: a Service has an address that is not recorded as its own. It is
+	// recorded again.
+	Unrecorded FindingKind = "unrecorded"
+	// Drifted: an address is recorded for a Service whose status lacks it. The
+	// status is written again.
+	Drifted FindingKind = "drifted"
+	// Moved: the record gives a Service another address than it has. The Service
+	// keeps what it has until a human decides.
+	Moved FindingKind = "moved"
+)
+
+// Finding is something about the records of claims that is not as it should be.
 type Finding struct {
 	Kind FindingKind
+	// Namespace and Name are of the Service that it concerns, which may not
+	// exist. Name is "+<sharing key>" where it is about a shared address. Both
+	// are empty where it concerns no Service.
+	Namespace, Name string
 	// Key is the claim that it is about; the zero Key if it is about none.
 	Key Key
-	// Addr is the address that it is about.
+	// Addr is the address that it is about; may be invalid.
 	Addr netip.Addr
 	// Text is a sentence that names the records and the fix.
 	Text string
+}
+
+// String returns a line for a terminal or a log.
+func (f Finding) String() string {
+	who := "-"
+	if f.Name != "" {
+		who = f.Namespace + "/" + f.Name
+	}
+	addr := "-"
+	if f.Addr.IsValid() {
+		addr = f.Addr.String()
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s", f.Kind, who, addr, f.Text)
 }

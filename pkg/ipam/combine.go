@@ -15,56 +15,45 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 )
 
-// Combine makes one Allocator of the one for pools in NetBox and the one for
-// pools that list their addresses. Without NetBox, netbox is nil: a pool that
-// needs it then gives a *ConfigError.
+// Combine makes one Store of the one for pools in NetBox and the one for pools
+// that list their addresses. Without NetBox, netbox is nil: a pool that needs it
+// then gives a *ConfigError.
 //
-// A claim stays with the allocator that holds it, whatever pools the Service
-// may use later; only an asked-for address moves it to the other.
-func Combine(netbox, inline Allocator) Allocator {
+// A claim stays with the store that has it, whatever pools the Service may use
+// later; only an asked-for address moves it to the other.
+func Combine(netbox, inline Store) Store {
 	return &combined{netbox: netbox, inline: inline}
 }
 
-// Knower is implemented by allocators that ask a remote store. Known answers
-// from what this process knows to be complete, so that a Service whose pools
-// are elsewhere does not pay a remote call.
-type Knower interface {
-	// Known returns the claim of a key as far as this process can tell without
-	// asking, or an error when it cannot tell.
-	Known(ctx context.Context, key Key) (Claim, bool, error)
-}
-
 type combined struct {
-	netbox, inline Allocator
+	netbox, inline Store
 }
 
-var _ Knower = (*combined)(nil)
-
-// Claim implements Allocator.
+// Claim implements Claims.
 func (c *combined) Claim(ctx context.Context, r Request) (Claim, error) {
-	holder, other, existing, err := c.holder(ctx, append([]Key{r.Key}, r.Former...))
+	current, other, existing, err := c.storeOfClaim(ctx, append([]Key{r.Key}, r.Former...))
 	if err != nil && (r.Held.IsValid() || slices.ContainsFunc(r.Pools, Pool.NetBox)) {
 		return Claim{}, err
 	}
-	if holder == nil {
+	if current == nil {
 		return c.claimNew(ctx, r)
 	}
 	if !r.Addr.IsValid() || r.Addr == existing.Addr {
-		return holder.Claim(ctx, c.only(r, holder))
+		return current.Claim(ctx, c.only(r, current))
 	}
 	target, err := c.target(r.Addr, r.Pools)
 	if err != nil {
 		return Claim{}, err
 	}
-	if target == holder {
-		return holder.Claim(ctx, c.only(r, holder))
+	if target == current {
+		return current.Claim(ctx, c.only(r, current))
 	}
-	return moveClaim(ctx, existing.Key, c.only(r, other), holder, other)
+	return moveClaim(ctx, existing.Key, c.only(r, other), current, other)
 }
 
-// moveClaim takes the asked-for address from another allocator before it lets
-// go of the one that the Service has.
-func moveClaim(ctx context.Context, old Key, r Request, from, to Allocator) (Claim, error) {
+// moveClaim takes the asked-for address from another store before it releases
+// the one that the Service has.
+func moveClaim(ctx context.Context, old Key, r Request, from, to Store) (Claim, error) {
 	claim, err := to.Claim(ctx, r)
 	if err != nil {
 		return Claim{}, err
@@ -75,13 +64,13 @@ func moveClaim(ctx context.Context, old Key, r Request, from, to Allocator) (Cla
 	return claim, nil
 }
 
-// holder finds the allocator that holds a claim of the first of these keys that
-// has one; other is the remaining allocator. Where a crash in the middle of a
+// storeOfClaim finds the store that has a claim of the first of these keys that
+// is claimed; other is the remaining store. Where a crash in the middle of a
 // move left a claim with both, the inline one counts: it was restored from the
 // Service's status, so it is what clients use.
-func (c *combined) holder(ctx context.Context, keys []Key) (holder, other Allocator, existing Claim, err error) {
+func (c *combined) storeOfClaim(ctx context.Context, keys []Key) (current, other Store, existing Claim, err error) {
 	for _, key := range keys {
-		claim, ok, err := known(ctx, c.inline, key)
+		claim, ok, err := c.inline.Known(ctx, key)
 		if err != nil {
 			return nil, nil, Claim{}, err
 		}
@@ -91,7 +80,7 @@ func (c *combined) holder(ctx context.Context, keys []Key) (holder, other Alloca
 		if c.netbox == nil {
 			continue
 		}
-		claim, ok, err = known(ctx, c.netbox, key)
+		claim, ok, err = c.netbox.Known(ctx, key)
 		if err != nil {
 			return nil, nil, Claim{}, err
 		}
@@ -102,18 +91,18 @@ func (c *combined) holder(ctx context.Context, keys []Key) (holder, other Alloca
 	return nil, nil, Claim{}, nil
 }
 
-// target returns the allocator whose pools hold an address.
-func (c *combined) target(addr netip.Addr, pools []Pool) (Allocator, error) {
+// target returns the store whose pools hold an address.
+func (c *combined) target(addr netip.Addr, pools []Pool) (Store, error) {
 	for _, p := range pools {
 		if p.Contains(addr) {
-			return c.keeper(p)
+			return c.storeOf(p)
 		}
 	}
 	return nil, &NotInPoolsError{Addr: addr, Pools: names(pools)}
 }
 
-// keeper returns the allocator that keeps the claims of a pool.
-func (c *combined) keeper(p Pool) (Allocator, error) {
+// storeOf returns the store that keeps the claims of a pool.
+func (c *combined) storeOf(p Pool) (Store, error) {
 	if !p.NetBox() {
 		return c.inline, nil
 	}
@@ -124,11 +113,11 @@ func (c *combined) keeper(p Pool) (Allocator, error) {
 	return c.netbox, nil
 }
 
-// only narrows a request to the pools of one allocator.
-func (c *combined) only(r Request, a Allocator) Request {
+// only narrows a request to the pools of one store.
+func (c *combined) only(r Request, only Store) Request {
 	r.Pools = slices.DeleteFunc(slices.Clone(r.Pools), func(p Pool) bool {
-		keeper, err := c.keeper(p)
-		return err != nil || keeper != a
+		store, err := c.storeOf(p)
+		return err != nil || store != only
 	})
 	return r
 }
@@ -150,13 +139,13 @@ func (c *combined) claimNew(ctx context.Context, r Request) (Claim, error) {
 	full := &ExhaustedError{Family: r.Key.Family}
 	for rest := r.Pools; len(rest) > 0; {
 		n := sameKind(rest)
-		keeper, err := c.keeper(rest[0])
+		store, err := c.storeOf(rest[0])
 		if err != nil {
 			return Claim{}, err
 		}
 		part := r
 		part.Pools, rest = rest[:n], rest[n:]
-		claim, err := keeper.Claim(ctx, part)
+		claim, err := store.Claim(ctx, part)
 		var exhausted *ExhaustedError
 		if !errors.As(err, &exhausted) {
 			return claim, err
@@ -175,7 +164,7 @@ func sameKind(pools []Pool) int {
 	return n
 }
 
-// Find implements Allocator.
+// Find implements Claims.
 func (c *combined) Find(ctx context.Context, namespace, service string) ([]Claim, error) {
 	claims, err := c.inline.Find(ctx, namespace, service)
 	if err != nil || c.netbox == nil {
@@ -190,24 +179,25 @@ func (c *combined) Find(ctx context.Context, namespace, service string) ([]Claim
 	return claims, nil
 }
 
-// Release implements Allocator.
+// Release implements Claims.
 func (c *combined) Release(ctx context.Context, key Key) error {
-	return c.end(ctx, key, Allocator.Release)
+	return c.release(ctx, key, Claims.Release)
 }
 
-// Retain implements Allocator.
+// Retain implements Claims.
 func (c *combined) Retain(ctx context.Context, key Key) error {
-	return c.end(ctx, key, Allocator.Retain)
+	return c.release(ctx, key, Claims.Retain)
 }
 
-// end takes a claim from its Service, with whom it may be.
-func (c *combined) end(ctx context.Context, key Key, end func(Allocator, context.Context, Key) error) error {
-	_, inline, err := known(ctx, c.inline, key)
+// release takes a claim from its Service, in whatever store it is. how is Release
+// or Retain.
+func (c *combined) release(ctx context.Context, key Key, how func(Claims, context.Context, Key) error) error {
+	_, inline, err := c.inline.Known(ctx, key)
 	if err != nil {
 		return err
 	}
 	if inline {
-		if err := end(c.inline, ctx, key); err != nil {
+		if err := how(c.inline, ctx, key); err != nil {
 			return err
 		}
 	}
@@ -215,23 +205,23 @@ func (c *combined) end(ctx context.Context, key Key, end func(Allocator, context
 		return nil
 	}
 	if inline {
-		if _, ok, err := known(ctx, c.netbox, key); err == nil && !ok {
+		if _, ok, err := c.netbox.Known(ctx, key); err == nil && !ok {
 			return nil
 		}
 	}
-	return end(c.netbox, ctx, key)
+	return how(c.netbox, ctx, key)
 }
 
-// Resolve implements Allocator.
+// Resolve implements Pools.
 func (c *combined) Resolve(ctx context.Context, p Pool) (Pool, error) {
-	keeper, err := c.keeper(p)
+	store, err := c.storeOf(p)
 	if err != nil {
 		return p, err
 	}
-	return keeper.Resolve(ctx, p)
+	return store.Resolve(ctx, p)
 }
 
-// Audit implements Allocator.
+// Audit implements Records.
 func (c *combined) Audit(ctx context.Context, pools []Pool) (Report, error) {
 	report, err := c.inline.Audit(ctx, nil)
 	if err != nil || c.netbox == nil {
@@ -242,7 +232,7 @@ func (c *combined) Audit(ctx context.Context, pools []Pool) (Report, error) {
 	return more, err
 }
 
-// List implements Allocator.
+// List implements Records.
 func (c *combined) List(ctx context.Context) ([]Claim, error) {
 	claims, err := c.inline.List(ctx)
 	if err != nil || c.netbox == nil {
@@ -255,36 +245,19 @@ func (c *combined) List(ctx context.Context) ([]Claim, error) {
 	return append(claims, more...), nil
 }
 
-// Usage implements Allocator.
+// Usage implements Pools.
 func (c *combined) Usage(ctx context.Context, p Pool) (map[Family]Usage, error) {
-	keeper, err := c.keeper(p)
+	store, err := c.storeOf(p)
 	if err != nil {
 		return nil, err
 	}
-	return keeper.Usage(ctx, p)
+	return store.Usage(ctx, p)
 }
 
-// Known implements Knower.
+// Known implements Claims.
 func (c *combined) Known(ctx context.Context, key Key) (Claim, bool, error) {
-	holder, _, claim, err := c.holder(ctx, []Key{key})
-	return claim, holder != nil && err == nil, err
-}
-
-// known looks for the claim of a key, without a remote call where that is sure.
-func known(ctx context.Context, a Allocator, key Key) (Claim, bool, error) {
-	if k, ok := a.(Knower); ok {
-		return k.Known(ctx, key)
-	}
-	claims, err := a.Find(ctx, key.Namespace, key.Service)
-	if err != nil {
-		return Claim{}, false, err
-	}
-	for _, c := range claims {
-		if c.Key == key {
-			return c, true, nil
-		}
-	}
-	return Claim{}, false, nil
+	current, _, claim, err := c.storeOfClaim(ctx, []Key{key})
+	return claim, current != nil && err == nil, err
 }
 
 func names(pools []Pool) []string {

@@ -77,7 +77,7 @@ func netboxPool(name, prefix string) ipam.Pool {
 		NetBox: &v1alpha1.NetBoxSource{Prefixes: []v1alpha1.NetBoxPrefix{{Prefix: prefix}}}}}
 }
 
-func both() (ipam.Allocator, *far, *inline.Allocator) {
+func both() (ipam.Store, *far, *inline.Allocator) {
 	near, f := inline.New("lab"), &far{Allocator: inline.New("lab")}
 	near.Restore(nil)
 	f.Restore(nil)
@@ -92,7 +92,7 @@ func request(service, addr string, pools ...ipam.Pool) ipam.Request {
 	return r
 }
 
-func claim(t *testing.T, a ipam.Allocator, r ipam.Request) string {
+func claim(t *testing.T, a ipam.Store, r ipam.Request) string {
 	t.Helper()
 	c, err := a.Claim(t.Context(), r)
 	if err != nil {
@@ -101,7 +101,7 @@ func claim(t *testing.T, a ipam.Allocator, r ipam.Request) string {
 	return c.Addr.String()
 }
 
-func count(t *testing.T, a ipam.Allocator) int {
+func count(t *testing.T, a ipam.Store) int {
 	t.Helper()
 	claims, err := a.List(t.Context())
 	if err != nil {
@@ -204,10 +204,10 @@ func TestWithoutNetBox(t *testing.T) {
 }
 
 // silent is a store that does not answer.
-type silent struct{ ipam.Allocator }
+type silent struct{ ipam.Store }
 
-func (silent) Find(context.Context, string, string) ([]ipam.Claim, error) {
-	return nil, &ipam.UnavailableError{Doing: "looking up", Err: errors.New("connection refused")}
+func (silent) Known(context.Context, ipam.Key) (ipam.Claim, bool, error) {
+	return ipam.Claim{}, false, &ipam.UnavailableError{Doing: "looking up", Err: errors.New("connection refused")}
 }
 
 // A new Service whose pools are inline does not wait for NetBox; one that has

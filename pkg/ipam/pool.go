@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/big"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"go4.org/netipx"
@@ -16,21 +17,39 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 )
 
-// Pool is what an Allocator needs of an AddressPool.
+// Pool is what a store of claims needs of an AddressPool.
 type Pool struct {
 	Name string
 	Spec v1alpha1.AddressPoolSpec
-	// Found are the addresses that the spec describes without naming them; an
+	// named are the addresses that the spec names, parsed once by NewPool; nil in
+	// a Pool that was made otherwise, which parses them at each use.
+	named *namedRanges
+	// Found are the addresses that the spec describes without naming them; a
 	// Allocator's Resolve fills it.
 	Found []netipx.IPRange
 	// Problem is why Found could not be filled; Ranges returns it.
 	Problem error
 }
 
-// NetBox tells whether NetBox keeps the claims of this pool.
+// namedRanges are the addresses that a spec names, or what is wrong with them.
+type namedRanges struct {
+	ranges []netipx.IPRange
+	err    error
+}
+
+// NewPool returns the pool of an AddressPool. Its addresses are parsed once,
+// however often they are asked for: each claim looks at each pool of its class.
+// The spec must not be changed afterwards.
+func NewPool(obj *v1alpha1.AddressPool) Pool {
+	p := Pool{Name: obj.Name, Spec: obj.Spec}
+	p.named = p.parse()
+	return p
+}
+
+// NetBox reports whether NetBox keeps the claims of this pool.
 func (p Pool) NetBox() bool { return p.Spec.NetBox != nil }
 
-// Dynamic tells whether the spec describes addresses in NetBox without naming
+// Dynamic reports whether the spec describes addresses in NetBox without naming
 // them, so that Resolve has to find out which they are.
 func (p Pool) Dynamic() bool {
 	return p.NetBox() && (p.Spec.NetBox.Selector != nil || p.Spec.NetBox.Reserved != nil)
@@ -41,26 +60,51 @@ func (p Pool) Dynamic() bool {
 // Found is not known, the error is Problem. An error is a sentence that names
 // the pool and the field.
 func (p Pool) Ranges() ([]netipx.IPRange, error) {
+	named := p.named
+	if named == nil {
+		named = p.parse()
+	}
+	switch {
+	case named.err != nil:
+		return nil, named.err
+	case len(p.Found) == 0 && len(named.ranges) > 0:
+		return named.ranges, nil
+	case len(p.Found)+len(named.ranges) > 0:
+		return slices.Concat(named.ranges, p.Found), nil
+	case p.Problem != nil:
+		return nil, p.Problem
+	case p.Spec.NetBox.Reserved != nil:
+		return nil, p.invalid("spec.netbox.reserved", "NetBox has not been asked for these addresses yet")
+	case p.Spec.NetBox.Selector != nil:
+		return nil, p.invalid("spec.netbox.selector", "NetBox has not been asked for these prefixes yet")
+	default:
+		return nil, p.invalid("spec.netbox", "is empty: set prefixes, ranges, selector or reserved")
+	}
+}
+
+// parse reads the addresses that the spec names.
+func (p Pool) parse() *namedRanges {
 	if p.NetBox() {
-		return p.netBoxRanges()
+		ranges, err := p.parseNetBox()
+		return &namedRanges{ranges, err}
 	}
 	if len(p.Spec.Addresses) == 0 {
-		return nil, p.invalid("spec", "has neither netbox nor addresses: set one of them")
+		return &namedRanges{err: p.invalid("spec", "has neither netbox nor addresses: set one of them")}
 	}
 	out := make([]netipx.IPRange, 0, len(p.Spec.Addresses))
 	for i, s := range p.Spec.Addresses {
 		r, err := ParseRange(s)
 		if err != nil {
-			return nil, p.invalid(fmt.Sprintf("spec.addresses[%d]", i), err.Error())
+			return &namedRanges{err: p.invalid(fmt.Sprintf("spec.addresses[%d]", i), err.Error())}
 		}
 		out = append(out, r)
 	}
-	return out, nil
+	return &namedRanges{ranges: out}
 }
 
-func (p Pool) netBoxRanges() ([]netipx.IPRange, error) {
+func (p Pool) parseNetBox() ([]netipx.IPRange, error) {
 	src := p.Spec.NetBox
-	out := make([]netipx.IPRange, 0, len(src.Prefixes)+len(src.Ranges)+len(p.Found))
+	out := make([]netipx.IPRange, 0, len(src.Prefixes)+len(src.Ranges))
 	for i, np := range src.Prefixes {
 		prefix, err := netip.ParsePrefix(np.Prefix)
 		if err != nil {
@@ -77,26 +121,14 @@ func (p Pool) netBoxRanges() ([]netipx.IPRange, error) {
 		}
 		out = append(out, r)
 	}
-	out = append(out, p.Found...)
-	switch {
-	case len(out) > 0:
-		return out, nil
-	case p.Problem != nil:
-		return nil, p.Problem
-	case src.Reserved != nil:
-		return nil, p.invalid("spec.netbox.reserved", "NetBox has not been asked for these addresses yet")
-	case src.Selector != nil:
-		return nil, p.invalid("spec.netbox.selector", "NetBox has not been asked for these prefixes yet")
-	default:
-		return nil, p.invalid("spec.netbox", "is empty: set prefixes, ranges, selector or reserved")
-	}
+	return out, nil
 }
 
 func (p Pool) invalid(field, problem string) error {
 	return &ConfigError{Problem: fmt.Sprintf("pool %q: %s: %s", p.Name, field, problem)}
 }
 
-// Has tells whether the pool has addresses of a family. A pool with invalid
+// Has reports whether the pool has addresses of a family. A pool with invalid
 // content has none.
 func (p Pool) Has(f Family) bool {
 	ranges, err := p.Ranges()
@@ -111,7 +143,7 @@ func (p Pool) Has(f Family) bool {
 	return false
 }
 
-// Contains tells whether an address lies in the pool.
+// Contains reports whether an address lies in the pool.
 func (p Pool) Contains(a netip.Addr) bool {
 	ranges, err := p.Ranges()
 	if err != nil {
@@ -125,7 +157,7 @@ func (p Pool) Contains(a netip.Addr) bool {
 	return false
 }
 
-// Buggy tells whether an address is one that avoidBuggyIPs leaves out: an IPv4
+// Buggy reports whether an address is one that avoidBuggyIPs leaves out: an IPv4
 // address that ends in .0 or .255.
 func Buggy(a netip.Addr) bool {
 	a = a.Unmap()
@@ -171,6 +203,26 @@ func CountBuggy(r netipx.IPRange) int64 {
 		return upTo(hi) - upTo(lo-1)
 	}
 	return endsIn(0) + endsIn(255)
+}
+
+// AddressSet returns the addresses of some pools. A pool that is invalid, or whose
+// addresses are not known, adds none: what is wrong with it is said elsewhere.
+func AddressSet(pools []Pool) *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	for _, p := range pools {
+		ranges, err := p.Ranges()
+		if err != nil {
+			continue
+		}
+		for _, r := range ranges {
+			b.AddRange(r)
+		}
+	}
+	set, err := b.IPSet()
+	if err != nil {
+		return &netipx.IPSet{} // the builder fails on invalid ranges alone, which Ranges does not return
+	}
+	return set
 }
 
 // PoolOf returns the name of the first pool that holds an address, or "".

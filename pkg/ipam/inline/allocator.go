@@ -17,7 +17,7 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
-// Allocator implements ipam.Allocator in memory. An address is given once,
+// Allocator implements ipam.Store in memory. An address is given once,
 // also where pools overlap.
 type Allocator struct {
 	cluster string
@@ -27,21 +27,14 @@ type Allocator struct {
 	byKey    map[ipam.Key]ipam.Claim
 	byAddr   map[netip.Addr]ipam.Key
 	used     map[ipam.Family]*usedSet
-	// ranges keeps the parsed addresses of a pool while its spec is the same.
-	ranges map[string]parsedPool
 }
 
-type parsedPool struct {
-	addresses []string
-	ranges    []netipx.IPRange
-}
-
-var _ ipam.Allocator = (*Allocator)(nil)
+var _ ipam.Store = (*Allocator)(nil)
 
 // New returns an allocator for the claims of a cluster. Until Restore it
 // answers *ipam.UnavailableError.
 func New(cluster string) *Allocator {
-	return &Allocator{cluster: cluster, ranges: map[string]parsedPool{}}
+	return &Allocator{cluster: cluster}
 }
 
 // Restore replaces everything known by these claims. Of two claims on one
@@ -84,7 +77,7 @@ func (a *Allocator) free(c ipam.Claim) {
 	a.used[ipam.FamilyOf(c.Addr)].remove(numberOf(c.Addr))
 }
 
-// Claim implements ipam.Allocator.
+// Claim implements ipam.Claims.
 func (a *Allocator) Claim(_ context.Context, r ipam.Request) (ipam.Claim, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -139,7 +132,7 @@ func (a *Allocator) pick(r ipam.Request) (netip.Addr, string, error) {
 	}
 	exhausted := &ipam.ExhaustedError{Family: r.Key.Family}
 	for _, p := range r.Pools {
-		ranges, err := a.rangesOf(p)
+		ranges, err := p.Ranges()
 		if err != nil {
 			return netip.Addr{}, "", err
 		}
@@ -189,19 +182,6 @@ func (a *Allocator) lowestFree(r netipx.IPRange, avoidBuggy bool) (netip.Addr, b
 	return netip.Addr{}, false
 }
 
-// rangesOf parses a pool once for as long as its addresses stay the same.
-func (a *Allocator) rangesOf(p ipam.Pool) ([]netipx.IPRange, error) {
-	if known, ok := a.ranges[p.Name]; ok && slices.Equal(known.addresses, p.Spec.Addresses) {
-		return known.ranges, nil
-	}
-	ranges, err := p.Ranges()
-	if err != nil {
-		return nil, err
-	}
-	a.ranges[p.Name] = parsedPool{addresses: slices.Clone(p.Spec.Addresses), ranges: ranges}
-	return ranges, nil
-}
-
 // sentence says how full a pool is, naming its first few ranges.
 func sentence(p ipam.Pool, ranges []netipx.IPRange, f ipam.Family) string {
 	const shown = 4
@@ -217,7 +197,7 @@ func sentence(p ipam.Pool, ranges []netipx.IPRange, f ipam.Family) string {
 	return fmt.Sprintf("pool %q: 0 of %d addresses free in %s", p.Name, ipam.Count(ranges, f, p.Spec.AvoidBuggyIPs), strings.Join(where, ", "))
 }
 
-// Find implements ipam.Allocator.
+// Find implements ipam.Claims.
 func (a *Allocator) Find(_ context.Context, namespace, service string) ([]ipam.Claim, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -234,7 +214,18 @@ func (a *Allocator) Find(_ context.Context, namespace, service string) ([]ipam.C
 	return out, nil
 }
 
-// Release implements ipam.Allocator.
+// Known implements ipam.Claims: everything is known here.
+func (a *Allocator) Known(_ context.Context, key ipam.Key) (ipam.Claim, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.ready(); err != nil {
+		return ipam.Claim{}, false, err
+	}
+	c, ok := a.byKey[key]
+	return c, ok, nil
+}
+
+// Release implements ipam.Claims.
 func (a *Allocator) Release(_ context.Context, key ipam.Key) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -247,20 +238,20 @@ func (a *Allocator) Release(_ context.Context, key ipam.Key) error {
 	return nil
 }
 
-// Retain implements ipam.Allocator: claims live in the status of Services here
+// Retain implements ipam.Claims: claims live in the status of Services here
 // and end with them.
 func (a *Allocator) Retain(ctx context.Context, key ipam.Key) error { return a.Release(ctx, key) }
 
-// Resolve implements ipam.Allocator: such pools name their addresses.
+// Resolve implements ipam.Pools: such pools name their addresses.
 func (a *Allocator) Resolve(_ context.Context, p ipam.Pool) (ipam.Pool, error) { return p, nil }
 
-// Audit implements ipam.Allocator: there is no record apart from the Services.
+// Audit implements ipam.Records: there is no record apart from the Services.
 func (a *Allocator) Audit(ctx context.Context, _ []ipam.Pool) (ipam.Report, error) {
 	claims, err := a.List(ctx)
 	return ipam.Report{Claims: claims}, err
 }
 
-// List implements ipam.Allocator.
+// List implements ipam.Records.
 func (a *Allocator) List(context.Context) ([]ipam.Claim, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -275,14 +266,14 @@ func (a *Allocator) List(context.Context) ([]ipam.Claim, error) {
 	return out, nil
 }
 
-// Usage implements ipam.Allocator.
+// Usage implements ipam.Pools.
 func (a *Allocator) Usage(_ context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.ready(); err != nil {
 		return nil, err
 	}
-	ranges, err := a.rangesOf(p)
+	ranges, err := p.Ranges()
 	if err != nil {
 		return nil, err
 	}

@@ -38,10 +38,7 @@ type Allocator struct {
 	retry    time.Time
 }
 
-var (
-	_ ipam.Allocator = (*Allocator)(nil)
-	_ ipam.Knower    = (*Allocator)(nil)
-)
+var _ ipam.Store = (*Allocator)(nil)
 
 // NewAllocator returns an allocator for the claims of one cluster. clusterUID
 // tells the cluster from another one of the same name; empty leaves that out.

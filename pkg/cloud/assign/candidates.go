@@ -1,7 +1,7 @@
 // Copyright The bm-ccm Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package ipam
+package assign
 
 import (
 	"errors"
@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
 // Candidates returns the pools that a Service may take an address of a family
@@ -25,26 +27,26 @@ import (
 // addresses are not known (Pool.Problem), is passed over while another one
 // serves.
 //
-// Errors: *ConfigError when what the Service or the class says cannot be;
-// *UnavailableError when no pool serves and that may be because the addresses
-// of one could not be asked for; *NotInPoolsError when the asked-for address is
-// in no pool of the Service; *NoPoolError when none has addresses of this
+// Errors: *ipam.ConfigError when what the Service or the class says cannot be;
+// *ipam.UnavailableError when no pool serves and that may be because the addresses
+// of one could not be asked for; *ipam.NotInPoolsError when the asked-for address is
+// in no pool of the Service; *ipam.NoPoolError when none has addresses of this
 // family.
-func Candidates(ask Ask, class *v1alpha1.LoadBalancerClass, pools map[string]Pool, nsLabels map[string]string, family Family) ([]Pool, error) {
+func Candidates(ask service.Ask, class *v1alpha1.LoadBalancerClass, pools map[string]ipam.Pool, nsLabels map[string]string, family ipam.Family) ([]ipam.Pool, error) {
 	ok, err := selects(class.Spec.NamespaceSelector, nsLabels)
 	if err != nil {
-		return nil, &ConfigError{Problem: fmt.Sprintf("LoadBalancerClass %q: spec.namespaceSelector: %v", class.Name, err)}
+		return nil, &ipam.ConfigError{Problem: fmt.Sprintf("LoadBalancerClass %q: spec.namespaceSelector: %v", class.Name, err)}
 	}
 	if !ok {
-		return nil, &ConfigError{Problem: fmt.Sprintf(
+		return nil, &ipam.ConfigError{Problem: fmt.Sprintf(
 			"LoadBalancerClass %q is not for this namespace (spec.namespaceSelector): use another class, or label the namespace", class.Name)}
 	}
 	if ask.Pool != "" && !slices.Contains(class.Spec.Pools, ask.Pool) {
-		return nil, &ConfigError{Problem: fmt.Sprintf(
+		return nil, &ipam.ConfigError{Problem: fmt.Sprintf(
 			"annotation %s names pool %q, which LoadBalancerClass %q does not list: name one of %s",
 			v1alpha1.AnnotationPool, ask.Pool, class.Name, strings.Join(class.Spec.Pools, ", "))}
 	}
-	c := choice{ask: ask, nsLabels: nsLabels, family: family}
+	c := poolChoice{ask: ask, nsLabels: nsLabels, family: family}
 	for _, name := range class.Spec.Pools {
 		if ask.Pool != "" && ask.Pool != name {
 			continue
@@ -58,25 +60,25 @@ func Candidates(ask Ask, class *v1alpha1.LoadBalancerClass, pools map[string]Poo
 	return c.result(class.Name)
 }
 
-// choice collects what became of each pool of a class.
-type choice struct {
-	ask      Ask
+// poolChoice collects what became of each pool of a class.
+type poolChoice struct {
+	ask      service.Ask
 	nsLabels map[string]string
-	family   Family
+	family   ipam.Family
 
-	chosen []Pool
+	chosen []ipam.Pool
 	// allowed are the names of the pools that the Service may use, also where
 	// the asked-for address is not in them.
 	allowed []string
 	// reasons says for each other pool why it cannot be used.
 	reasons []string
 	// unavailable is why the addresses of a pool are not known; nil if all are.
-	unavailable *UnavailableError
+	unavailable *ipam.UnavailableError
 }
 
-func (c *choice) consider(p Pool) {
+func (c *poolChoice) consider(p ipam.Pool) {
 	name := p.Name
-	var gone *UnavailableError
+	var gone *ipam.UnavailableError
 	if errors.As(p.Problem, &gone) {
 		c.unavailable = gone
 	}
@@ -102,26 +104,26 @@ func (c *choice) consider(p Pool) {
 	}
 }
 
-func (c *choice) addr() netip.Addr { return c.ask.Addrs[c.family] }
+func (c *poolChoice) addr() netip.Addr { return c.ask.Addrs[c.family] }
 
-func (c *choice) reject(format string, args ...any) {
+func (c *poolChoice) reject(format string, args ...any) {
 	c.reasons = append(c.reasons, fmt.Sprintf(format, args...))
 }
 
-func (c *choice) result(class string) ([]Pool, error) {
+func (c *poolChoice) result(class string) ([]ipam.Pool, error) {
 	switch {
 	case len(c.chosen) > 0:
 		return c.chosen, nil
 	case c.unavailable != nil:
 		return nil, c.unavailable
 	case len(c.allowed) > 0:
-		return nil, &NotInPoolsError{Addr: c.addr(), Pools: c.allowed}
+		return nil, &ipam.NotInPoolsError{Addr: c.addr(), Pools: c.allowed}
 	default:
-		return nil, &NoPoolError{Class: class, Family: c.family, Reasons: c.reasons}
+		return nil, &ipam.NoPoolError{Class: class, Family: c.family, Reasons: c.reasons}
 	}
 }
 
-func autoAssign(p Pool) bool { return p.Spec.AutoAssign == nil || *p.Spec.AutoAssign }
+func autoAssign(p ipam.Pool) bool { return p.Spec.AutoAssign == nil || *p.Spec.AutoAssign }
 
 func selects(sel *metav1.LabelSelector, set map[string]string) (bool, error) {
 	if sel == nil {

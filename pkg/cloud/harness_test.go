@@ -23,83 +23,83 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/tools/record"
 	servicehelper "k8s.io/cloud-provider/service/helpers"
 
-	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/assign"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/classview"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/drift"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service/servicetest"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/inline"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
-// world is a namespace of Services, an informer that may lag behind it, and a
+// harness is a namespace of Services, an informer that may lag behind it, and a
 // balancer that is called as upstream's service controller does.
-type world struct {
-	t     *testing.T
-	shelf shelf
+type harness struct {
+	t       *testing.T
+	catalog fakeCatalog
 	// netbox makes the allocator for NetBox after a start; nil for none.
-	netbox func() ipam.Allocator
+	netbox func() ipam.Store
 
 	mu sync.Mutex
 	// live is what the API server has, seen is what the informer shows.
 	live, seen map[string]*corev1.Service
 	created    int
 	b          *balancer
+	store      ipam.Store
 	events     []string
 }
 
-func newWorld(t *testing.T, s shelf, nb func() ipam.Allocator) *world {
-	w := &world{t: t, shelf: s, netbox: nb, live: map[string]*corev1.Service{}, seen: map[string]*corev1.Service{}}
+func newHarness(t *testing.T, c fakeCatalog, nb func() ipam.Store) *harness {
+	w := &harness{t: t, catalog: c, netbox: nb, live: map[string]*corev1.Service{}, seen: map[string]*corev1.Service{}}
 	w.start()
 	return w
 }
 
 // start begins with the memory of a new process.
-func (w *world) start() {
+func (w *harness) start() {
 	w.t.Helper()
 	for _, name := range w.names() {
 		w.deliver(name)
 	}
-	var pools []ipam.Pool
-	for _, p := range w.shelf.pools {
-		pools = append(pools, ipam.Pool{Name: p.Name, Spec: p.Spec})
-	}
-	restored, err := inlineClaims("lab", w.services(""), pools)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	restored := assign.Restored("lab", w.services(""), slices.Collect(maps.Values(w.catalog.pools)))
 	list := inline.New("lab")
 	list.Restore(restored)
-	w.b = &balancer{
-		cluster: "lab", catalogue: w.shelf, freed: func() {}, failed: func() {}, replay: func(string) bool { return true },
-		warn:      func(svc *corev1.Service, reason, message string) { w.tell(svc.Name, message) },
-		groups:    groups{services: w.services},
-		conflicts: conflicts{client: fake.NewClientset(), recorder: &record.FakeRecorder{}, audited: true},
+	var netbox ipam.Store
+	if w.netbox != nil {
+		netbox = w.netbox()
 	}
-	w.b.groups.learn(restored, w.netbox == nil)
+	w.store = ipam.Combine(netbox, list)
+	d := testDeps(w.catalog, w.store)
+	d.warn = func(svc *corev1.Service, reason, message string) { w.tell(svc.Name, message) }
+	d.groups = newGroups(w.services, service.RequestedClass)
+	d.conditions.compared = true
 	if w.netbox == nil {
-		w.b.allocator = ipam.Combine(nil, list)
+		d.groups.Learn(restored)
 	} else {
-		w.b.allocator = ipam.Combine(w.netbox(), list)
+		d.groups.LearnSome(restored)
 	}
+	w.b = newBalancer(d)
 }
 
-func (w *world) tell(name, message string) {
+func (w *harness) tell(name, message string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.events = append(w.events, name+": "+message)
 }
 
 // services implements the namespace index of the informer.
-func (w *world) services(string) []*corev1.Service {
+func (w *harness) services(string) []*corev1.Service {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Collect(maps.Values(w.seen))
 }
 
 // names are those of all Services that exist or seem to.
-func (w *world) names() []string {
+func (w *harness) names() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := maps.Clone(w.live)
@@ -108,7 +108,7 @@ func (w *world) names() []string {
 }
 
 // create adds a Service with a TCP port and a sharing key ("" for none).
-func (w *world) create(name, key string, port int32, edit ...func(*corev1.Service)) {
+func (w *harness) create(name, key string, port int32, edit ...func(*corev1.Service)) {
 	w.created++
 	class := "bm-ccm.io/public"
 	svc := &corev1.Service{
@@ -121,28 +121,15 @@ func (w *world) create(name, key string, port int32, edit ...func(*corev1.Servic
 			Ports: []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: port}},
 		},
 	}
-	for _, e := range append([]func(*corev1.Service){shares(key)}, edit...) {
+	for _, e := range append([]func(*corev1.Service){servicetest.Sharing(key)}, edit...) {
 		e(svc)
 	}
 	w.live[name] = svc
 	w.deliver(name)
 }
 
-func shares(key string) func(*corev1.Service) {
-	return func(s *corev1.Service) {
-		delete(s.Annotations, v1alpha1.AnnotationSharingKey)
-		if key != "" {
-			s.Annotations[v1alpha1.AnnotationSharingKey] = key
-		}
-	}
-}
-
-func annotated(annotation, value string) func(*corev1.Service) {
-	return func(s *corev1.Service) { s.Annotations[annotation] = value }
-}
-
 // edit changes a Service; the informer shows it.
-func (w *world) edit(name string, f func(*corev1.Service)) {
+func (w *harness) edit(name string, f func(*corev1.Service)) {
 	svc := w.live[name].DeepCopy()
 	f(svc)
 	w.live[name] = svc
@@ -150,7 +137,7 @@ func (w *world) edit(name string, f func(*corev1.Service)) {
 }
 
 // deliver lets the informer catch up with a Service.
-func (w *world) deliver(name string) {
+func (w *harness) deliver(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	svc, ok := w.live[name]
@@ -159,18 +146,18 @@ func (w *world) deliver(name string) {
 		return
 	}
 	shown := svc.DeepCopy()
-	classView{}.project(shown)
+	classview.Stash(shown)
 	w.seen[name] = shown
 }
 
 // delete asks for a Service's deletion, as a user does.
-func (w *world) delete(name string) {
+func (w *harness) delete(name string) {
 	w.edit(name, func(s *corev1.Service) { s.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} })
 }
 
 // sync does what upstream does with a Service; the informer does not show what
 // became of it before deliver. It returns why the Service waits.
-func (w *world) sync(name string) error {
+func (w *harness) sync(name string) error {
 	w.mu.Lock()
 	svc := w.seen[name]
 	w.mu.Unlock()
@@ -183,7 +170,7 @@ func (w *world) sync(name string) error {
 	}
 	w.write(svc, func(s *corev1.Service) {
 		if !servicehelper.HasLBFinalizer(s) {
-			s.Finalizers = append(s.Finalizers, finalizer)
+			s.Finalizers = append(s.Finalizers, servicehelper.LoadBalancerCleanupFinalizer)
 		}
 	})
 	status, err := w.b.EnsureLoadBalancer(w.t.Context(), "", svc, nil)
@@ -196,7 +183,7 @@ func (w *world) sync(name string) error {
 	return nil
 }
 
-func (w *world) cleanUp(svc *corev1.Service) error {
+func (w *harness) cleanUp(svc *corev1.Service) error {
 	_, exists, err := w.b.GetLoadBalancer(w.t.Context(), "", svc)
 	if err == nil && exists {
 		err = w.b.EnsureLoadBalancerDeleted(w.t.Context(), "", svc)
@@ -214,7 +201,7 @@ func (w *world) cleanUp(svc *corev1.Service) error {
 }
 
 // write changes a Service as a patch would: not one of the same name.
-func (w *world) write(svc *corev1.Service, f func(*corev1.Service)) {
+func (w *harness) write(svc *corev1.Service, f func(*corev1.Service)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if cur := w.live[svc.Name]; cur != nil && cur.UID == svc.UID {
@@ -226,7 +213,7 @@ func (w *world) write(svc *corev1.Service, f func(*corev1.Service)) {
 
 // settle delivers and syncs everything until nothing changes, and returns why
 // who waits does.
-func (w *world) settle() map[string]string {
+func (w *harness) settle() map[string]string {
 	w.t.Helper()
 	waits := map[string]string{}
 	for range 6 {
@@ -242,35 +229,43 @@ func (w *world) settle() map[string]string {
 	return waits
 }
 
-// sweep frees orphans as the ledger does after the grace period.
-func (w *world) sweep() {
+// sweep frees orphans as drift does after the grace period, once the API server
+// has said that their Services are gone.
+func (w *harness) sweep() {
 	w.t.Helper()
-	list, err := w.b.allocator.List(w.t.Context())
+	list, err := w.store.List(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for _, d := range Differences(ipam.Report{Claims: list}, w.services(""), "") {
-		if d.Kind != Orphan {
+	for _, f := range drift.Find(ipam.Report{Claims: list}, w.services(""), "") {
+		if f.Kind != ipam.Orphan {
 			continue
 		}
 		var live []runtime.Object
 		for _, svc := range w.live {
 			live = append(live, svc)
 		}
-		client := fake.NewClientset(live...)
-		l := &ledger{allocator: w.b.allocator, client: client, services: newServiceInformer(client, classView{}), groups: &w.b.groups}
-		for _, svc := range w.services("") {
-			if err := l.services.GetStore().Add(svc); err != nil {
-				w.t.Fatal(err)
-			}
-		}
-		if err := l.free(w.t.Context(), d); err != nil {
+		r := drift.NewReconciler(drift.Options{Claims: w.store, Client: fake.NewClientset(live...), Services: shown(w.services("")), Groups: w.b.groups})
+		if err := r.Free(w.t.Context(), f); err != nil {
 			w.t.Error(err)
 		}
 	}
 }
 
-func (w *world) ip(name string) string {
+// shown is an informer that shows some Services.
+type shown []*corev1.Service
+
+func (s shown) List() []*corev1.Service { return s }
+func (s shown) Requeue(string) bool     { return true }
+func (s shown) Get(key string) (*corev1.Service, bool) {
+	i := slices.IndexFunc(s, func(svc *corev1.Service) bool { return service.Key(svc) == key })
+	if i < 0 {
+		return nil, false
+	}
+	return s[i], true
+}
+
+func (w *harness) ip(name string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if svc := w.live[name]; svc != nil && len(svc.Status.LoadBalancer.Ingress) > 0 {
@@ -280,9 +275,9 @@ func (w *world) ip(name string) string {
 }
 
 // claims returns what is recorded, "claimant=address", without what is only reserved.
-func (w *world) claims() []string {
+func (w *harness) claims() []string {
 	w.t.Helper()
-	list, err := w.b.allocator.List(w.t.Context())
+	list, err := w.store.List(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -296,14 +291,14 @@ func (w *world) claims() []string {
 	return out
 }
 
-func (w *world) wantClaims(want ...string) {
+func (w *harness) wantClaims(want ...string) {
 	w.t.Helper()
 	if got := w.claims(); !slices.Equal(got, want) {
 		w.t.Errorf("recorded: %v, want %v", got, want)
 	}
 }
 
-func (w *world) wantIPs(want map[string]string) {
+func (w *harness) wantIPs(want map[string]string) {
 	w.t.Helper()
 	for name, ip := range want {
 		if got := w.ip(name); got != ip {
@@ -314,27 +309,27 @@ func (w *world) wantIPs(want map[string]string) {
 
 // check tells what must hold once everything has settled. Who waits for a place
 // in another group may still have the address of the former one.
-func (w *world) check(waits map[string]string) error {
-	list, err := w.b.allocator.List(w.t.Context())
+func (w *harness) check(waits map[string]string) error {
+	list, err := w.store.List(w.t.Context())
 	if err != nil {
 		return err
 	}
 	var errs []error
 	services := w.services("")
-	for _, d := range Differences(ipam.Report{Claims: list}, services, "") {
+	for _, d := range drift.Find(ipam.Report{Claims: list}, services, "") {
 		errs = append(errs, errors.New(d.String()))
 	}
 	holders := map[netip.Addr][]*corev1.Service{}
 	for _, svc := range services {
-		for _, a := range statusAddrs(svc) {
+		for _, a := range service.Addrs(svc) {
 			holders[a] = append(holders[a], svc)
 		}
 	}
 	for a, svcs := range holders {
 		for i, svc := range svcs {
 			for _, other := range svcs[i+1:] {
-				key := sharingKey(svc)
-				if (key == "" || key != sharingKey(other)) && waits[svc.Name] == "" && waits[other.Name] == "" {
+				key := service.SharingKey(svc.Annotations)
+				if (key == "" || key != service.SharingKey(other.Annotations)) && waits[svc.Name] == "" && waits[other.Name] == "" {
 					errs = append(errs, fmt.Errorf("%s and %s both have %s without a common key", svc.Name, other.Name, a))
 				}
 				if svc.Spec.Ports[0].Port == other.Spec.Ports[0].Port {
@@ -348,7 +343,7 @@ func (w *world) check(waits map[string]string) error {
 
 // newNetBox is a NetBox in memory with prefix 203.0.113.0/24. connect returns
 // an allocator of a new process.
-func newNetBox(t *testing.T) (server *netboxtest.Server, connect func() ipam.Allocator) {
+func newNetBox(t *testing.T) (server *netboxtest.Server, connect func() ipam.Store) {
 	t.Helper()
 	server = netboxtest.New(netboxtest.Options{Seed: &netboxtest.Seed{
 		ClaimFields: true, Prefixes: []netboxtest.SeedPrefix{{Prefix: "203.0.113.0/24"}},
@@ -359,7 +354,7 @@ func newNetBox(t *testing.T) (server *netboxtest.Server, connect func() ipam.All
 	if err := os.WriteFile(token, []byte(netboxtest.DefaultToken), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return server, func() ipam.Allocator {
+	return server, func() ipam.Store {
 		client, err := netbox.NewClient(netbox.Options{URL: hs.URL, TokenFile: token})
 		if err != nil {
 			t.Fatal(err)
@@ -368,36 +363,34 @@ func newNetBox(t *testing.T) (server *netboxtest.Server, connect func() ipam.All
 	}
 }
 
-// netboxShelf has one class over prefix 203.0.113.0/24 of NetBox.
-func netboxShelf() shelf {
-	return newShelf(&v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: "nb"}, Spec: netboxPool("nb", "203.0.113.0/24").Spec})
-}
+// netboxCatalog has one class over prefix 203.0.113.0/24 of NetBox.
+func netboxCatalog() fakeCatalog { return newCatalog(netboxPool("nb", "203.0.113.0/24")) }
 
 // bothStores runs a test against a list of addresses and against NetBox. The
 // first addresses that are given out are prefix+".1", ".2" and so on.
-func bothStores(t *testing.T, test func(t *testing.T, w *world, prefix string)) {
+func bothStores(t *testing.T, test func(t *testing.T, w *harness, prefix string)) {
 	t.Run("list", func(t *testing.T) {
-		test(t, newWorld(t, newShelf(inlinePool("v4", "192.0.2.1-192.0.2.99")), nil), "192.0.2")
+		test(t, newHarness(t, newCatalog(inlinePool("v4", "192.0.2.1-192.0.2.99")), nil), "192.0.2")
 	})
 	t.Run("NetBox", func(t *testing.T) {
 		_, connect := newNetBox(t)
-		test(t, newWorld(t, netboxShelf(), connect), "203.0.113")
+		test(t, newHarness(t, netboxCatalog(), connect), "203.0.113")
 	})
 }
 
 // toldOf tells whether a Warning Event about a Service has a text.
-func (w *world) toldOf(name, text string) bool {
+func (w *harness) toldOf(name, text string) bool {
 	return slices.ContainsFunc(w.events, func(e string) bool { return strings.HasPrefix(e, name+": ") && strings.Contains(e, text) })
 }
 
 // state tells of each Service what a test's history needs.
-func (w *world) state() string {
+func (w *harness) state() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(w.live)) {
 		svc := w.live[name]
-		s := fmt.Sprintf("%s:%d:%s%v", name, svc.Spec.Ports[0].Port, sharingKey(svc), statusAddrs(svc))
+		s := fmt.Sprintf("%s:%d:%s%v", name, svc.Spec.Ports[0].Port, service.SharingKey(svc.Annotations), service.Addrs(svc))
 		if svc.DeletionTimestamp != nil {
 			s += ":deleted"
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,27 +21,35 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/drift"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/trigger"
 )
 
-// The reasons of the condition AddressConflict that are not kinds of findings.
+// The reasons of the conditions Conflict and AddressConflict that are not kinds
+// of findings.
 const (
-	reasonMoved    = "MovedInNetBox"
+	// reasonMoved: NetBox gives the Service another address than it has. Set the
+	// annotation bm-ccm.io/addresses, or take the claim back in NetBox.
+	reasonMoved = "MovedInNetBox"
+	// reasonResolved: what was wrong before has been set right.
 	reasonResolved = "Resolved"
 )
 
-// maxConflictMessage keeps a condition readable; the API server takes 32768.
-const maxConflictMessage = 1024
+// maxConditionMessage keeps a condition readable; the API server takes 32768.
+const maxConditionMessage = 1024
 
-// conflict is what a human must set right about the address of a Service.
-type conflict struct{ reason, message string }
-
-// conflicts keeps the condition AddressConflict of Services. Two parties speak:
+// conditions keeps the condition AddressConflict of Services. Two parties speak:
 // each sync of a Service says whether the record gives it another address, and
-// the ledger says what is wrong with the record. It writes what has changed
+// package drift says what is wrong with the records. It writes what has changed
 // only, so that nothing is written at rest or after a restart.
-type conflicts struct {
+type conditions struct {
 	client   kubernetes.Interface
 	recorder record.EventRecorder
+	// settled is fired when a Service and its record agree again: what was found
+	// wrong with the records may be over with it.
+	settled *trigger.Trigger
 
 	// writing is held by the one who writes: the API server may take two patches
 	// in another order than they were sent.
@@ -48,58 +57,70 @@ type conflicts struct {
 
 	mu sync.Mutex
 	// moved and found are what the two parties said last.
-	moved, found map[types.UID]conflict
-	// audited: the ledger has spoken. Before, no condition of a former process
-	// is taken back.
-	audited bool
+	moved map[types.UID]string
+	found map[types.UID][]ipam.Finding
+	// compared: drift has spoken. Before, no condition of a former process is
+	// taken back.
+	compared bool
 	// written are conditions that the informer may not show yet.
 	written map[types.UID]writtenCondition
-	// settled is called when a Service and the record agree again; what the
-	// ledger found may be over with it. nil for nothing.
-	settled func()
+}
+
+func newConditions(client kubernetes.Interface, recorder record.EventRecorder, settled *trigger.Trigger) *conditions {
+	return &conditions{
+		client: client, recorder: recorder, settled: settled,
+		moved: map[types.UID]string{}, written: map[types.UID]writtenCondition{},
+	}
 }
 
 // claimed is told what a sync of a Service said; "" is that all is well.
-func (c *conflicts) claimed(ctx context.Context, svc *corev1.Service, message string) {
+func (c *conditions) claimed(ctx context.Context, svc *corev1.Service, message string) {
 	c.mu.Lock()
 	_, before := c.moved[svc.UID]
 	if message == "" {
 		delete(c.moved, svc.UID)
 	} else {
-		if c.moved == nil {
-			c.moved = map[types.UID]conflict{}
-		}
-		c.moved[svc.UID] = conflict{reasonMoved, message}
+		c.moved[svc.UID] = message
 	}
-	settled := c.settled
 	c.mu.Unlock()
 	c.write(ctx, svc)
-	if before && message == "" && settled != nil {
-		settled()
+	if before && message == "" {
+		c.settled.Fire()
 	}
 }
 
-// compared is told what the ledger found wrong, by Service.
-func (c *conflicts) compared(ctx context.Context, services []*corev1.Service, found map[types.UID]conflict) {
+// report is told what drift found wrong, by Service.
+func (c *conditions) report(ctx context.Context, services []*corev1.Service, found map[types.UID][]ipam.Finding) {
 	c.mu.Lock()
-	c.found, c.audited = found, true
+	c.found, c.compared = found, true
 	c.mu.Unlock()
 	for _, svc := range services {
-		if isServed(svc) {
+		if service.IsServed(svc) {
 			c.write(ctx, svc)
 		}
 	}
 }
 
-// setSettled sets who is called when a Service and the record agree again.
-func (c *conflicts) setSettled(f func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.settled = f
+// conflict returns the reason and message of what is wrong with the address of a
+// Service. What the user can settle comes first, then the first finding gives the
+// reason. It is called with c.mu held.
+func (c *conditions) conflict(uid types.UID) (reason, message string, conflicting bool) {
+	if message, ok := c.moved[uid]; ok {
+		return reasonMoved, message, true
+	}
+	found := c.found[uid]
+	if len(found) == 0 {
+		return "", "", false
+	}
+	texts := make([]string, len(found))
+	for i, f := range found {
+		texts[i] = f.Text
+	}
+	return drift.Reason(found[0].Kind), strings.Join(texts, "; "), true
 }
 
 // forget drops what is known of a Service.
-func (c *conflicts) forget(uid types.UID) {
+func (c *conditions) forget(uid types.UID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.moved, uid)
@@ -108,7 +129,7 @@ func (c *conflicts) forget(uid types.UID) {
 }
 
 // write brings the condition of a Service up to date.
-func (c *conflicts) write(ctx context.Context, svc *corev1.Service) {
+func (c *conditions) write(ctx context.Context, svc *corev1.Service) {
 	if _, ok := c.due(svc); !ok {
 		return
 	}
@@ -144,18 +165,15 @@ type writtenCondition struct {
 // informer shows.
 const informerLag = time.Minute
 
-func (c *conflicts) wrote(svc *corev1.Service, condition metav1.Condition) {
+func (c *conditions) wrote(svc *corev1.Service, condition metav1.Condition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.written == nil {
-		c.written = map[types.UID]writtenCondition{}
-	}
 	c.written[svc.UID] = writtenCondition{condition, time.Now()}
 }
 
 // current is the condition that a Service has; nil for none. It is called with
 // c.mu held.
-func (c *conflicts) current(svc *corev1.Service) *metav1.Condition {
+func (c *conditions) current(svc *corev1.Service) *metav1.Condition {
 	shown := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionAddressConflict)
 	w, ok := c.written[svc.UID]
 	switch {
@@ -170,18 +188,15 @@ func (c *conflicts) current(svc *corev1.Service) *metav1.Condition {
 }
 
 // due returns the condition that is to be written; ok is false for none.
-func (c *conflicts) due(svc *corev1.Service) (want metav1.Condition, ok bool) {
+func (c *conditions) due(svc *corev1.Service) (want metav1.Condition, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	is := c.current(svc)
-	wrong, conflicting := c.moved[svc.UID]
-	if !conflicting {
-		wrong, conflicting = c.found[svc.UID]
-	}
+	reason, message, conflicting := c.conflict(svc.UID)
 	switch {
 	case conflicting:
-		want = condition(v1alpha1.ConditionAddressConflict, true, wrong.reason, truncate(wrong.message, maxConflictMessage))
-	case is == nil || is.Status == metav1.ConditionFalse || !c.audited:
+		want = condition(v1alpha1.ConditionAddressConflict, true, reason, truncate(message, maxConditionMessage))
+	case is == nil || is.Status == metav1.ConditionFalse || !c.compared:
 		return want, false
 	default:
 		want = condition(v1alpha1.ConditionAddressConflict, false, reasonResolved, "the record and this Service agree")
@@ -201,7 +216,7 @@ func sameCondition(a, b metav1.Condition) bool {
 }
 
 // patch writes one condition and nothing else: conditions are merged by type.
-func (c *conflicts) patch(ctx context.Context, svc *corev1.Service, want metav1.Condition) error {
+func (c *conditions) patch(ctx context.Context, svc *corev1.Service, want metav1.Condition) error {
 	data, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": svc.UID},
 		"status":   map[string]any{"conditions": []metav1.Condition{want}},
@@ -213,6 +228,7 @@ func (c *conflicts) patch(ctx context.Context, svc *corev1.Service, want metav1.
 	return err
 }
 
+// truncate cuts a text off after n characters.
 func truncate(s string, n int) string {
 	if r := []rune(s); len(r) > n {
 		return string(r[:n-1]) + "…"

@@ -1,7 +1,7 @@
 // Copyright The bm-ccm Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package ipam
+package assign
 
 import (
 	"maps"
@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
 // sharer is a Service of class public with a TCP port; age orders by creation,
@@ -25,9 +27,9 @@ func sharer(name string, age int, port int32, edit ...func(*Sharer)) Sharer {
 	return s
 }
 
-func one(addr string) map[Family]netip.Addr {
+func one(addr string) map[ipam.Family]netip.Addr {
 	a := netip.MustParseAddr(addr)
-	return map[Family]netip.Addr{FamilyOf(a): a}
+	return map[ipam.Family]netip.Addr{ipam.FamilyOf(a): a}
 }
 
 func has(addr string) func(*Sharer)  { return func(s *Sharer) { s.Held = one(addr) } }

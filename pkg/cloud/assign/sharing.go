@@ -1,7 +1,7 @@
 // Copyright The bm-ccm Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package ipam
+package assign
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
 // Sharer is what the rules of sharing look at in a Service. The Services of a
@@ -26,9 +27,9 @@ type Sharer struct {
 	Local    bool
 	Selector map[string]string
 	// Asked are the addresses that the user asks for.
-	Asked map[Family]netip.Addr
+	Asked map[ipam.Family]netip.Addr
 	// Held are the shared addresses that the Service has already.
-	Held map[Family]netip.Addr
+	Held map[ipam.Family]netip.Addr
 	// Changed says that the Service is known not to be what it was when it was
 	// last admitted.
 	Changed bool
@@ -129,7 +130,7 @@ func (s Sharer) clash(other Sharer) (problem string, ports bool) {
 	case s.Local && !s.sameEndpoints(other):
 		return "with spec.externalTrafficPolicy Local both need the same spec.selector, and one that is not empty: use Cluster, one selector, or another key", false
 	}
-	for _, f := range []Family{IPv4, IPv6} {
+	for _, f := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
 		mine, its := s.wants(f), other.wants(f)
 		if mine.IsValid() && its.IsValid() && mine != its {
 			return fmt.Sprintf("it has or asks for %s, this one %s: ask for one address on all of them (annotation %s), or use another key",
@@ -146,7 +147,7 @@ func (s Sharer) sameEndpoints(other Sharer) bool {
 }
 
 // wants is the address that a Service asks for, or else the one that it has.
-func (s Sharer) wants(f Family) netip.Addr {
+func (s Sharer) wants(f ipam.Family) netip.Addr {
 	if asked := s.Asked[f]; asked.IsValid() {
 		return asked
 	}

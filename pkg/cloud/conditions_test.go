@@ -4,12 +4,10 @@
 package cloud
 
 import (
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,27 +16,29 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/service/servicetest"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/trigger"
 )
 
-// desk is one Service with its condition, over a fake API server.
-type desk struct {
+// fixture is one Service with its condition, over a fake API server.
+type fixture struct {
 	t      *testing.T
 	client *fake.Clientset
 	events *record.FakeRecorder
-	c      *conflicts
+	c      *conditions
 }
 
-func newDesk(t *testing.T) *desk {
-	d := &desk{t: t, client: fake.NewClientset(served("web", withStatus("192.0.2.1"))), events: record.NewFakeRecorder(20)}
+func newFixture(t *testing.T) *fixture {
+	d := &fixture{t: t, client: fake.NewClientset(servicetest.Served("web", servicetest.WithAddrs("192.0.2.1"))), events: record.NewFakeRecorder(20)}
 	d.restart()
 	return d
 }
 
 // restart forgets what the process knew.
-func (d *desk) restart() { d.c = &conflicts{client: d.client, recorder: d.events} }
+func (d *fixture) restart() { d.c = newConditions(d.client, d.events, trigger.New()) }
 
-func (d *desk) web() *corev1.Service {
+func (d *fixture) web() *corev1.Service {
 	d.t.Helper()
 	svc, err := d.client.CoreV1().Services("default").Get(d.t.Context(), "web", metav1.GetOptions{})
 	if err != nil {
@@ -49,7 +49,7 @@ func (d *desk) web() *corev1.Service {
 
 // want checks the condition ("status/reason", "" for none), and how many
 // writes and Events there were since the last time.
-func (d *desk) want(condition string, writes int) {
+func (d *fixture) want(condition string, writes int) {
 	d.t.Helper()
 	got := ""
 	if c := meta.FindStatusCondition(d.web().Status.Conditions, v1alpha1.ConditionAddressConflict); c != nil {
@@ -77,9 +77,9 @@ func (d *desk) want(condition string, writes int) {
 }
 
 func TestConflictCondition(t *testing.T) {
-	d := newDesk(t)
-	found := map[types.UID]conflict{"uid-web": {reason: "DuplicateClaim", message: "twice"}}
-	audit := func(found map[types.UID]conflict) { d.c.compared(t.Context(), []*corev1.Service{d.web()}, found) }
+	d := newFixture(t)
+	found := map[types.UID][]ipam.Finding{"uid-web": {{Kind: ipam.DuplicateClaim, Text: "twice"}}}
+	audit := func(found map[types.UID][]ipam.Finding) { d.c.report(t.Context(), []*corev1.Service{d.web()}, found) }
 
 	d.c.claimed(t.Context(), d.web(), "")
 	d.want("", 0)
@@ -107,46 +107,10 @@ func TestConflictCondition(t *testing.T) {
 	other := d.web()
 	other.UID = "uid-other"
 	d.c.forget("uid-web")
-	found["uid-other"] = conflict{reason: "BadClaim", message: "odd"}
+	found["uid-other"] = []ipam.Finding{{Kind: ipam.BadClaim, Text: "odd"}}
 	patch, ok := d.c.due(other)
 	if ok || patch.Type != "" {
 		t.Errorf("something is due before anybody said so: %v", patch)
-	}
-}
-
-func TestFindingsAreToldWhereTheyBelong(t *testing.T) {
-	pools := []ipam.Pool{netboxPool("a", "203.0.113.0/24"), netboxPool("b", "198.51.100.0/24"), {Name: "list", Spec: inlinePool("list", "203.0.113.0/24").Spec}}
-	services := []*corev1.Service{
-		served("web", withStatus("203.0.113.1")), served("db", withStatus("203.0.113.2")), served("s1", shares("k")), served("s2", shares("k")),
-	}
-	at := func(kind ipam.FindingKind, key ipam.Key, addr string) ipam.Finding {
-		f := ipam.Finding{Kind: kind, Key: key, Text: "odd"}
-		if addr != "" {
-			f.Addr = netip.MustParseAddr(addr)
-		}
-		return f
-	}
-	for _, tt := range []struct {
-		name            string
-		f               ipam.Finding
-		services, pools []string
-	}{
-		{"by claim", at(ipam.ForeignOwner, claimFor("db", "203.0.113.9").Key, "203.0.113.9"), []string{"db"}, []string{"a"}},
-		{"by address", at(ipam.DuplicateAddress, ipam.Key{}, "203.0.113.1"), []string{"web"}, []string{"a"}},
-		{"a group", at(ipam.DuplicateClaim, groupClaim("k", "198.51.100.1").Key, "198.51.100.1"), []string{"s1", "s2"}, []string{"b"}},
-		{"the cluster's name", at(ipam.SameClusterName, ipam.Key{}, ""), nil, []string{"a", "b"}},
-		{"nobody's", at(ipam.BadClaim, ipam.Key{}, "192.0.2.1"), nil, nil},
-	} {
-		var names []string
-		for _, svc := range concernedServices(tt.f, services) {
-			names = append(names, svc.Name)
-		}
-		if diff := cmp.Diff([][]string{tt.services, tt.pools}, [][]string{names, concernedPools(tt.f, pools)}); diff != "" {
-			t.Errorf("%s: %s", tt.name, diff)
-		}
-	}
-	if r := reasonOf(ipam.SameClusterName); r != "SameClusterName" {
-		t.Error(r)
 	}
 }
 
@@ -169,12 +133,12 @@ func TestPoolConflict(t *testing.T) {
 // whatever order the API server would take two patches.
 func TestConflictWritesInOrder(t *testing.T) {
 	for range 20 {
-		d := newDesk(t)
+		d := newFixture(t)
 		web := d.web()
 		var wg sync.WaitGroup
 		wg.Go(func() { d.c.claimed(t.Context(), web, "moved") })
 		wg.Go(func() {
-			d.c.compared(t.Context(), []*corev1.Service{web}, map[types.UID]conflict{"uid-web": {reason: "BadClaim", message: "odd"}})
+			d.c.report(t.Context(), []*corev1.Service{web}, map[types.UID][]ipam.Finding{"uid-web": {{Kind: ipam.BadClaim, Text: "odd"}}})
 		})
 		wg.Wait()
 		d.c.claimed(t.Context(), web, "moved")

@@ -1,7 +1,7 @@
 // Copyright The bm-ccm Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package ipam
+package service
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
 // Ask is what a user asks for on a Service, beyond its class.
@@ -17,7 +18,7 @@ type Ask struct {
 	// Pool is the only pool that the Service may use; empty means any of the class.
 	Pool string
 	// Addrs are the asked-for addresses, one per family at most.
-	Addrs map[Family]netip.Addr
+	Addrs map[ipam.Family]netip.Addr
 	// SharingKey names the group of Services that share an address; empty for none.
 	SharingKey string
 	// Retain says that the address is kept for the Service's name when the
@@ -30,7 +31,7 @@ type Ask struct {
 
 // ParseAsk reads the annotations of a Service and its spec.loadBalancerIP,
 // over which the annotation bm-ccm.io/addresses wins. An error is a
-// *ConfigError whose sentence names the field.
+// *ipam.ConfigError whose sentence names the field.
 func ParseAsk(annotations map[string]string, loadBalancerIP string) (Ask, error) {
 	ask := Ask{Pool: strings.TrimSpace(annotations[v1alpha1.AnnotationPool])}
 	var err error
@@ -51,7 +52,7 @@ func ParseAsk(annotations map[string]string, loadBalancerIP string) (Ask, error)
 		return ask, nil
 	}
 	if ask.Addrs, err = parseAddrs(text); err != nil {
-		return Ask{}, &ConfigError{Problem: fmt.Sprintf("%s: %v", field, err)}
+		return Ask{}, &ipam.ConfigError{Problem: fmt.Sprintf("%s: %v", field, err)}
 	}
 	return ask, nil
 }
@@ -77,7 +78,7 @@ func SharingKey(annotations map[string]string) string {
 func parseSharingKey(annotations map[string]string) (string, error) {
 	key := annotations[v1alpha1.AnnotationSharingKey]
 	if len(key) > maxSharingKey || strings.ContainsFunc(key, notInSharingKey) {
-		return "", &ConfigError{Problem: fmt.Sprintf(
+		return "", &ipam.ConfigError{Problem: fmt.Sprintf(
 			"annotation %s: %q is not a sharing key: write 1 to 63 letters, digits, dots, dashes or underscores",
 			v1alpha1.AnnotationSharingKey, key)}
 	}
@@ -91,7 +92,7 @@ func parseRetain(text string) (bool, error) {
 	case "false", "":
 		return false, nil
 	}
-	return false, &ConfigError{Problem: fmt.Sprintf(`annotation %s: %q is neither "true" nor "false": write one of them`, v1alpha1.AnnotationRetain, text)}
+	return false, &ipam.ConfigError{Problem: fmt.Sprintf(`annotation %s: %q is neither "true" nor "false": write one of them`, v1alpha1.AnnotationRetain, text)}
 }
 
 // hostnameForm is what NetBox takes as dns_name.
@@ -105,15 +106,15 @@ func parseHostname(text string) (string, error) {
 		return "", nil
 	}
 	if len(text) > maxHostname || !hostnameForm.MatchString(text) {
-		return "", &ConfigError{Problem: fmt.Sprintf(
+		return "", &ipam.ConfigError{Problem: fmt.Sprintf(
 			"annotation %s: %q is not a DNS name that NetBox takes: write one like www.example.org, of %d characters at most",
 			v1alpha1.AnnotationHostname, text, maxHostname)}
 	}
 	return strings.ToLower(text), nil
 }
 
-func parseAddrs(text string) (map[Family]netip.Addr, error) {
-	addrs := map[Family]netip.Addr{}
+func parseAddrs(text string) (map[ipam.Family]netip.Addr, error) {
+	addrs := map[ipam.Family]netip.Addr{}
 	for s := range strings.SplitSeq(text, ",") {
 		s = strings.TrimSpace(s)
 		a, err := netip.ParseAddr(s)
@@ -124,7 +125,7 @@ func parseAddrs(text string) (map[Family]netip.Addr, error) {
 		if a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast() {
 			return nil, fmt.Errorf("%s cannot be the address of a load balancer: ask for a unicast address of a pool", a)
 		}
-		f := FamilyOf(a)
+		f := ipam.FamilyOf(a)
 		if other, ok := addrs[f]; ok {
 			return nil, fmt.Errorf("%s and %s are both %s: ask for one address per IP family", other, a, f)
 		}
