@@ -33,7 +33,7 @@ Environment:
 `
 
 func main() {
-	out := flag.String("out", "build/bench", "the folder that demo.json with the figures is written to")
+	out := flag.String("out", figuresFolder(), "the folder that demo.json with the figures is written to")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), usage)
 		flag.PrintDefaults()
@@ -45,6 +45,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
 	}
+}
+
+// figuresFolder is build/bench of the repository, where the benchmarks write
+// too. The demo runs in the repository's root or, by `make demo`, in its folder
+// conformance.
+func figuresFolder() string {
+	if _, err := os.Stat("conformance"); err == nil {
+		return "build/bench"
+	}
+	return "../build/bench"
 }
 
 func run(ctx context.Context, out string) (err error) {
