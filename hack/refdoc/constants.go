@@ -43,7 +43,7 @@ func (t *tree) constantRows(constants []constant, hint string) [][]string {
 		if c.doc == "" {
 			t.problem(c.at, "%s (%q) has no comment: %s", c.name, value, hint)
 		}
-		rows = append(rows, []string{code(value), meaning(c.name, c.doc)})
+		rows = append(rows, []string{code(value), t.values(c, meaning(c.name, c.doc))})
 	}
 	return rows
 }
@@ -64,7 +64,23 @@ func meaning(name, doc string) string {
 	if text == "" {
 		return ""
 	}
+	if strings.HasPrefix(text, "of ") { // "of a pool is True when": the verb, too, is in the way
+		text = strings.Replace(text, " is True", ": True", 1)
+	}
 	return strings.ToUpper(text[:1]) + text[1:]
+}
+
+// constantName is what the comment of a constant may call another one.
+var constantName = regexp.MustCompile(`\b(?i:reason|annotation|condition|label|event)[A-Z]\w*`)
+
+// values puts the values of constants where a comment names them.
+func (t *tree) values(c constant, text string) string {
+	return constantName.ReplaceAllStringFunc(text, func(name string) string {
+		if value, ok := t.text(c.file.pkg(), &ast.Ident{Name: name}); ok {
+			return code(value)
+		}
+		return name
+	})
 }
 
 const conditionsIntro = `# Conditions and their reasons
@@ -133,7 +149,7 @@ func (t *tree) reasons(b *strings.Builder, events bool) {
 		if events && !ofEvents || !events && !ofConditions {
 			continue
 		}
-		fmt.Fprintf(b, "\n%s\n\n", strings.TrimSuffix(title(block[0]), ".")+":")
+		fmt.Fprintf(b, "\n%s:\n\n", t.values(block[0], strings.TrimSuffix(title(block[0]), ".")))
 		table(b, []string{"reason", "meaning"}, t.constantRows(block, reasonHint))
 	}
 	var rows [][]string

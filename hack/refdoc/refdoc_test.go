@@ -27,7 +27,7 @@ const (
 	Annotations = 2
 )
 
-// ConditionReady is True when all is well.
+// ConditionReady of a Thing is True when all is well.
 const ConditionReady = "Ready"
 `)},
 	"pkg/cloud/a.go": {Data: []byte(`package cloud
@@ -38,7 +38,7 @@ import "example.org/pkg/api"
 const (
 	// ReasonFound means that the thing is there.
 	ReasonFound = "Found"
-	reasonGone  = "Gone" // the thing is gone: create it
+	reasonGone  = "Gone" // the thing is gone, unlike ReasonFound: create it
 )
 
 // Reasons of Events on a Thing.
@@ -86,8 +86,8 @@ func TestPages(t *testing.T) {
 		{"metrics.md", "## Agent\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n| `sent_total` | counter |  | Things sent. |\n"},
 		{"annotations.md", "| `example.org/size` | The size \\| in m. |\n"},
 		{"annotations.md", "| `example.org/keep` | With the value \"true\", keeps it. |\n"},
-		{"conditions.md", "| `Ready` | True when all is well. |\n"},
-		{"conditions.md", "\nReasons of the condition Ready:\n\n| reason | meaning |\n|---|---|\n| `Found` | The thing is there. |\n| `Gone` | The thing is gone: create it |\n"},
+		{"conditions.md", "| `Ready` | Of a Thing: True when all is well. |\n"},
+		{"conditions.md", "\nReasons of the condition Ready:\n\n| reason | meaning |\n|---|---|\n| `Found` | The thing is there. |\n| `Gone` | The thing is gone, unlike `Found`: create it |\n"},
 		{"conditions.md", "| `twice` | Two of one name. |\n"},
 		{"events.md", "\nReasons of Events on a Thing:\n\n| reason | meaning |\n|---|---|\n| `Moved` | Written when a Thing moves. |\n"},
 	}
