@@ -4,6 +4,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -89,17 +91,20 @@ func (f *cliFlag) tidy() {
 }
 
 // flagsPage asks every command for its help.
-func flagsPage(root, bin string) (page, error) {
+func flagsPage(ctx context.Context, root, bin string) (page, error) {
 	mains, err := filepath.Glob(filepath.Join(root, "cmd", "*", "*.go"))
-	if err != nil || len(mains) == 0 {
-		return page{}, fmt.Errorf("no commands below %s/cmd: %w", root, err)
+	if err != nil {
+		return page{}, fmt.Errorf("looking for commands: %w", err)
+	}
+	if len(mains) == 0 {
+		return page{}, errors.New("looking for commands: none below " + root + "/cmd")
 	}
 	if bin == "" {
 		if bin, err = os.MkdirTemp("", "refdoc-"); err != nil {
 			return page{}, fmt.Errorf("building the commands: %w", err)
 		}
 		defer os.RemoveAll(bin)
-		build := exec.Command("go", "build", "-buildvcs=false", "-o", bin+"/", "./cmd/...")
+		build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", bin+"/", "./cmd/...")
 		build.Dir, build.Stderr = root, os.Stderr
 		if err := build.Run(); err != nil {
 			return page{}, fmt.Errorf("building the commands: %w", err)
@@ -111,7 +116,7 @@ func flagsPage(root, bin string) (page, error) {
 		if slices.ContainsFunc(commands, func(c command) bool { return c.path == name }) {
 			continue
 		}
-		if commands, err = collect(commands, bin, []string{name}); err != nil {
+		if commands, err = collect(ctx, commands, bin, []string{name}); err != nil {
 			return page{}, err
 		}
 	}
@@ -119,8 +124,8 @@ func flagsPage(root, bin string) (page, error) {
 }
 
 // collect adds a command and those below it.
-func collect(to []command, bin string, words []string) ([]command, error) {
-	ask := exec.Command(filepath.Join(bin, words[0]), append(slices.Clone(words[1:]), "--help")...)
+func collect(ctx context.Context, to []command, bin string, words []string) ([]command, error) {
+	ask := exec.CommandContext(ctx, filepath.Join(bin, words[0]), append(slices.Clone(words[1:]), "--help")...)
 	ask.Env = []string{"PATH=" + os.Getenv("PATH")} // and no more: some defaults come from the environment
 	text, err := ask.Output()
 	if err != nil {
@@ -129,7 +134,7 @@ func collect(to []command, bin string, words []string) ([]command, error) {
 	c := parseHelp(strings.Join(words, " "), string(text))
 	to = append(to, c)
 	for _, sub := range c.subs {
-		if to, err = collect(to, bin, append(slices.Clone(words), sub)); err != nil {
+		if to, err = collect(ctx, to, bin, append(slices.Clone(words), sub)); err != nil {
 			return nil, err
 		}
 	}

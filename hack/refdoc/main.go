@@ -4,6 +4,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -18,7 +20,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "", "a folder with the binaries, built before; without it they are built")
 	flag.BoolVar(&o.lenient, "lenient", false, "write the reference although something is not documented, and only print what")
 	flag.Parse()
-	if err := run(o); err != nil {
+	if err := run(context.Background(), o); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
 	}
@@ -34,20 +36,20 @@ type page struct {
 	file, text string
 }
 
-func run(o options) error {
+func run(ctx context.Context, o options) error {
 	tree, err := load(os.DirFS(o.root))
 	if err != nil {
 		return err
 	}
 	pages := tree.pages()
-	flags, err := flagsPage(o.root, o.bin)
+	flags, err := flagsPage(ctx, o.root, o.bin)
 	if err != nil {
 		return err
 	}
 	if problems := tree.problems; len(problems) > 0 {
 		text := fmt.Sprintf("%d places in the code leave the reference incomplete:\n%s", len(problems), strings.Join(problems, "\n"))
 		if !o.lenient {
-			return fmt.Errorf("%s", text)
+			return errors.New(text)
 		}
 		fmt.Fprintln(os.Stderr, "Warning:", text)
 	}

@@ -212,7 +212,7 @@ func newProduct(t *testing.T, src string) options {
 
 func TestRun(t *testing.T) {
 	o := newProduct(t, "package x\n")
-	if err := run(o); err != nil {
+	if err := run(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(filepath.Join(o.out, "flags.md"))
@@ -240,7 +240,7 @@ func TestRun(t *testing.T) {
 // TestRunIncomplete: what is not documented is an error, and nothing is written.
 func TestRunIncomplete(t *testing.T) {
 	o := newProduct(t, "package x\n\nconst AnnotationA = \"x/a\"\n")
-	err := run(o)
+	err := run(t.Context(), o)
 	if err == nil || !strings.Contains(err.Error(), "x.go:3: AnnotationA") {
 		t.Errorf("got %v", err)
 	}
@@ -248,7 +248,7 @@ func TestRunIncomplete(t *testing.T) {
 		t.Error("the reference was written all the same")
 	}
 	o.lenient = true
-	if err := run(o); err != nil {
+	if err := run(t.Context(), o); err != nil {
 		t.Errorf("lenient: %v", err)
 	}
 }
