@@ -16,6 +16,7 @@ type metric struct {
 	name, kind, help string
 	labels           []string
 	component        string
+	at               ast.Node
 }
 
 // kinds are the types of metrics by the names of their options, in
@@ -64,12 +65,17 @@ func (t *tree) metrics() []metric {
 		})
 	}
 	slices.SortStableFunc(out, func(a, b metric) int { return cmp.Compare(a.name, b.name) })
+	for i := 1; i < len(out); i++ {
+		if out[i].name == out[i-1].name {
+			t.problem(out[i].at, "metric %s is defined elsewhere too: only one of them can be registered", out[i].name)
+		}
+	}
 	return out
 }
 
 // metric reads the options of one metric.
 func (t *tree) metric(f file, lit *ast.CompositeLit, kind string, labels []string) metric {
-	m := metric{kind: kind, labels: labels, component: componentOf(f.dir)}
+	m := metric{kind: kind, labels: labels, component: componentOf(f.dir), at: lit}
 	var parts []string
 	for _, key := range []string{"Namespace", "Subsystem", "Name"} {
 		if e := field(lit, key); e != nil {
@@ -114,7 +120,7 @@ func (t *tree) described(f file, call *ast.CallExpr) (metric, bool) {
 	if typeName(call.Fun) != "NewDesc" || len(call.Args) < 3 {
 		return metric{}, false
 	}
-	m := metric{kind: "gauge", labels: t.texts(f, call.Args[2]), component: componentOf(f.dir)}
+	m := metric{kind: "gauge", labels: t.texts(f, call.Args[2]), component: componentOf(f.dir), at: call}
 	m.name, _ = t.text(f.pkg(), call.Args[0])
 	m.help, _ = t.text(f.pkg(), call.Args[1])
 	t.checkMetric(call, m)

@@ -114,6 +114,7 @@ func TestProblems(t *testing.T) {
 		{"metric without help", `var a = NewGauge(GaugeOpts{Name: "a"})`, "pkg/x.go:3: metric a has no help: say what it counts, and in what unit"},
 		{"metric with a name made at run time", `var a = NewGauge(GaugeOpts{Name: f(1), Help: "A."})`, "pkg/x.go:3: the Name of this metric is no constant"},
 		{"metric with labels made at run time", `var a = NewGaugeVec(GaugeOpts{Name: "a", Help: "A."}, labels())`, "pkg/x.go:3: the labels of this metric"},
+		{"metric defined twice", "var (\n\ta = NewGauge(GaugeOpts{Name: \"a\", Help: \"A.\"})\n\tb = NewGauge(GaugeOpts{Name: \"a\", Help: \"B.\"})\n)", "pkg/x.go:5: metric a is defined elsewhere too"},
 		{"annotation without comment", `const AnnotationA = "x/a"`, `pkg/x.go:3: AnnotationA ("x/a") has no comment: say what it does`},
 		{"condition without comment", "const (\n\tConditionA = \"A\"\n)", `pkg/x.go:4: ConditionA ("A") has no comment: say of which object`},
 		{"reason without comment", "// Reasons of the condition A.\nconst (\n\tReasonA = \"Aa\"\n)", `pkg/x.go:5: ReasonA ("Aa") has no comment: say when it is written and what to do`},
