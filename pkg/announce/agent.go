@@ -23,6 +23,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/announce/bgp"
 	"github.com/bm-ccm/bm-ccm/pkg/api/client"
+	"github.com/bm-ccm/bm-ccm/pkg/trigger"
 )
 
 const (
@@ -72,8 +73,8 @@ type Agent struct {
 	metrics  *metrics
 	writer   *writer
 	events   *sessionEvents
-	dirty    chan struct{} // something changed that a decision depends on
-	sessions chan struct{} // a session changed
+	decide   *trigger.Trigger // something changed that a decision depends on
+	report   *trigger.Trigger // a session changed, which only the status shows
 	proxy    atomic.Pointer[string]
 	ready    atomic.Bool
 	alive    atomic.Int64 // when the main loop last went round, Unix nanoseconds
@@ -91,27 +92,19 @@ type Agent struct {
 func New(c Config) (*Agent, error) {
 	a := &Agent{
 		config: c, registry: prometheus.NewRegistry(),
-		dirty: make(chan struct{}, 1), sessions: make(chan struct{}, 1),
+		decide: trigger.New(), report: trigger.New(),
 		events: &sessionEvents{recorder: c.Events},
 	}
 	a.metrics = newMetrics(a.registry)
 	a.writer = newWriter(c.Node, c.API.Announcements, a.metrics)
 	var err error
-	a.caches, err = newCaches(c.Kube, c.API, func() { signal(a.dirty) })
+	a.caches, err = newCaches(c.Kube, c.API, a.decide.Fire)
 	if err != nil {
 		return nil, err
 	}
 	healthy := ""
 	a.proxy.Store(&healthy)
 	return a, nil
-}
-
-// signal marks something as pending; marking it twice is the same.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // Run announces until the context ends. Ending it leaves the routes with
@@ -144,7 +137,7 @@ func ignoreCancel(ctx context.Context, err error) error {
 
 func (a *Agent) proxyChanged(problem string) {
 	a.proxy.Store(&problem)
-	signal(a.dirty)
+	a.decide.Fire()
 }
 
 // startSpeaker starts the BGP speaker, which needs a number of its own for
@@ -153,7 +146,7 @@ func (a *Agent) startSpeaker(ctx context.Context) error {
 	d := Decide(a.config.Node, a.caches.snapshot())
 	id := routerID(a.config.Node, d.Addresses)
 	log := klog.FromContext(ctx).WithName("bgp")
-	s, err := bgp.New(ctx, bgp.Config{RouterID: id, Log: log, OnChange: func() { signal(a.sessions) }})
+	s, err := bgp.New(ctx, bgp.Config{RouterID: id, Log: log, OnChange: a.report.Fire})
 	if err != nil {
 		return err
 	}
@@ -194,24 +187,21 @@ func (a *Agent) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.dirty:
+		case <-a.decide.C():
 			if !sleep(ctx, max(coalesce, coalesceFactor*a.took)) {
 				return
 			}
-			drain(a.dirty)
+			// What fired during the wait is in the snapshot that is taken next.
+			select {
+			case <-a.decide.C():
+			default:
+			}
 			a.reconcile(ctx)
-		case <-a.sessions:
+		case <-a.report.C():
 			a.publish()
 		case <-audit.C:
 			a.reconcile(ctx)
 		}
-	}
-}
-
-func drain(c chan struct{}) {
-	select {
-	case <-c:
-	default:
 	}
 }
 

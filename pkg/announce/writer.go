@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
+	"github.com/bm-ccm/bm-ccm/pkg/trigger"
 )
 
 const (
@@ -44,17 +45,17 @@ type writer struct {
 	limit   *rate.Limiter
 	metrics *metrics
 
-	mu     sync.Mutex
-	wanted *v1alpha1.NodeAnnouncementStatus
-	owner  types.UID // of the Node
-	wake   chan struct{}
+	mu      sync.Mutex
+	wanted  *v1alpha1.NodeAnnouncementStatus
+	owner   types.UID // of the Node
+	changed *trigger.Trigger
 
 	current *v1alpha1.NodeAnnouncement // as last read or written; nil if unknown
 }
 
 func newWriter(node string, api announcements, m *metrics) *writer {
 	return &writer{
-		node: node, api: api, metrics: m, wake: make(chan struct{}, 1),
+		node: node, api: api, metrics: m, changed: trigger.New(),
 		limit: rate.NewLimiter(rate.Every(writeInterval), writeBurst),
 	}
 }
@@ -64,10 +65,7 @@ func (w *writer) set(owner types.UID, st v1alpha1.NodeAnnouncementStatus) {
 	w.mu.Lock()
 	w.wanted, w.owner = &st, owner
 	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.changed.Fire()
 }
 
 func (w *writer) latest() (types.UID, *v1alpha1.NodeAnnouncementStatus) {
@@ -83,7 +81,7 @@ func (w *writer) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.wake:
+		case <-w.changed.C():
 		}
 		err := w.write(ctx)
 		for err != nil && ctx.Err() == nil {
