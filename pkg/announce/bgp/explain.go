@@ -11,7 +11,7 @@ import (
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 )
 
-func (p *Peer) where() netip.AddrPort { return netip.AddrPortFrom(p.Address, p.Port) }
+func (p *Peer) addrPort() netip.AddrPort { return netip.AddrPortFrom(p.Address, p.Port) }
 
 // refusal explains a NOTIFICATION that answered our OPEN (RFC 4271 section 6).
 func (p *Peer) refusal(n *bgp.BGPNotification) string {
@@ -33,9 +33,9 @@ func (p *Peer) badLocalASN() string {
 	return fmt.Sprintf("router refused: OPEN Message Error/Bad Peer AS: it expects another AS than %d of this node; check spec.localASN of BGPPeer %q and the router's remote-as", p.LocalASN, p.Name)
 }
 
-// hungUp explains a router that ends a connection without a word.
-func (p *Peer) hungUp(source netip.Addr) string {
-	return fmt.Sprintf("the router closes the connection without a word: configure %s (this node) as its neighbor with an address family activated, and check spec.ebgpMultihop of BGPPeer %q if it is not directly connected", source, p.Name)
+// connClosedHint explains a router that ends a connection without a NOTIFICATION.
+func (p *Peer) connClosedHint(source netip.Addr) string {
+	return fmt.Sprintf("the router closes the connection without sending a NOTIFICATION: configure %s (this node) as its neighbor with an address family activated, and check spec.ebgpMultihop of BGPPeer %q if it is not directly connected", source, p.Name)
 }
 
 func withText(s, text string) string {
@@ -69,7 +69,7 @@ func (p *peer) explainReason() string {
 	case p.holdExpired, strings.Contains(p.reason, "hold-timer-expired"), strings.Contains(p.reason, "hold timer expired"):
 		return fmt.Sprintf("hold timer expired: nothing was heard from %s for %s", p.Address, p.HoldTime)
 	case p.reason == "read-failed", p.reason == "graceful-restart":
-		return "the router closed the connection without a word, as when its BGP is restarted"
+		return "the router closed the connection without sending a NOTIFICATION, as when its BGP is restarted"
 	}
 	return "session ended: " + p.reason
 }
@@ -78,11 +78,11 @@ func (p *peer) explainReason() string {
 func (p *peer) explainDial() string {
 	switch text := p.dialError; {
 	case strings.Contains(text, "connection refused"):
-		return fmt.Sprintf("connection refused by %s: is BGP running there, on this port, and allowed from %s?", p.where(), p.source)
+		return fmt.Sprintf("connection refused by %s: is BGP running there, on this port, and allowed from %s?", p.addrPort(), p.source)
 	case strings.Contains(text, "timeout"):
-		return fmt.Sprintf("no answer from %s: check spec.address of BGPPeer %q, the network between, and firewalls for TCP port %d", p.where(), p.Name, p.Port)
+		return fmt.Sprintf("no answer from %s: check spec.address of BGPPeer %q, the network between, and firewalls for TCP port %d", p.addrPort(), p.Name, p.Port)
 	case strings.Contains(text, "no route to host"), strings.Contains(text, "network is unreachable"):
-		return fmt.Sprintf("%s cannot be reached: check spec.address of BGPPeer %q and the routes of this node", p.where(), p.Name)
+		return fmt.Sprintf("%s cannot be reached: check spec.address of BGPPeer %q and the routes of this node", p.addrPort(), p.Name)
 	}
 	return "connecting failed: " + p.dialError
 }

@@ -13,13 +13,13 @@ import (
 
 // logHandler passes what gobgp logs on to the program's logger: errors as
 // errors, what happens to sessions at V(2), the rest at V(4). It also hands
-// what tells how the opening of a session goes to heard, because gobgp tells
+// what tells how the opening of a session goes to onEvent, because gobgp tells
 // that nowhere else.
 type logHandler struct {
-	log   logr.Logger
-	heard func(router netip.Addr, what logEvent, text string)
-	key   string
-	attrs []any
+	log     logr.Logger
+	onEvent func(router netip.Addr, what logEvent, text string)
+	key     string
+	attrs   []any
 }
 
 const (
@@ -33,7 +33,7 @@ func (h *logHandler) Enabled(context.Context, slog.Level) bool {
 }
 
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
-	h.listen(r)
+	h.match(r)
 	level := infoLevel
 	if r.Level < slog.LevelInfo {
 		level = debugLevel
@@ -68,7 +68,7 @@ const (
 // The records that tell something, and the attribute that holds the text.
 // TestRefusedByTheRouter and TestShutdownText fail if a new gobgp words them
 // differently.
-var telltales = map[string]struct {
+var logPatterns = map[string]struct {
 	event logEvent
 	attr  string
 }{
@@ -78,8 +78,8 @@ var telltales = map[string]struct {
 	"sent notification":               {logNotificationSent, "Code"},
 }
 
-func (h *logHandler) listen(r slog.Record) {
-	t, ok := telltales[r.Message]
+func (h *logHandler) match(r slog.Record) {
+	t, ok := logPatterns[r.Message]
 	if !ok {
 		return
 	}
@@ -95,7 +95,7 @@ func (h *logHandler) listen(r slog.Record) {
 		return true
 	})
 	if text != "" || t.attr == "" {
-		h.heard(router, t.event, text)
+		h.onEvent(router, t.event, text)
 	}
 }
 

@@ -60,7 +60,7 @@ type peer struct {
 	problem string
 }
 
-// addPeer gives a peer to gobgp and tells whether that worked; if not, the
+// addPeer gives a peer to gobgp and reports whether that worked; if not, the
 // reason is kept for Sessions.
 func (s *Speaker) addPeer(ctx context.Context, p *peer) bool {
 	if other, taken := s.byAddr[p.Address]; taken {
@@ -160,7 +160,7 @@ func (s *Speaker) peerEvent(e *apiutil.WatchEventMessage_PeerEvent, at time.Time
 	case was == Established:
 		s.lost(p, at)
 	}
-	if state == Idle && telling(e.Peer.State.DisconnectReason) {
+	if state == Idle && isRemoteReason(e.Peer.State.DisconnectReason) {
 		p.ended(e.Peer.State.DisconnectMessage)
 	}
 	s.notify()
@@ -168,17 +168,17 @@ func (s *Speaker) peerEvent(e *apiutil.WatchEventMessage_PeerEvent, at time.Time
 
 // ended takes note of the reason for the end of a session, or of an attempt.
 func (p *peer) ended(reason string) {
-	if vague[reason] && p.diagnosis != "" {
+	if genericReasons[reason] && p.diagnosis != "" {
 		return
 	}
 	p.reason, p.dialError, p.diagnosis = reason, "", ""
 }
 
-// vague are reasons that say less than a probe does.
-var vague = map[string]bool{"invalid-msg": true, "read-failed": true, "write-failed": true}
+// genericReasons are reasons that say less than a probe does.
+var genericReasons = map[string]bool{"invalid-msg": true, "read-failed": true, "write-failed": true}
 
-// telling is false for the ends of sessions that we brought about ourselves.
-func telling(r api.PeerState_DisconnectReason) bool {
+// isRemoteReason is false for the ends of sessions that we brought about ourselves.
+func isRemoteReason(r api.PeerState_DisconnectReason) bool {
 	return r != api.PeerState_DISCONNECT_REASON_UNSPECIFIED && r != api.PeerState_DISCONNECT_REASON_DECONFIGURED
 }
 
@@ -244,8 +244,8 @@ func (s *Speaker) lost(p *peer, at time.Time) {
 	}
 }
 
-// heard takes what gobgp's log says about a session.
-func (s *Speaker) heard(router netip.Addr, what logEvent, text string) {
+// onLogEvent takes what gobgp's log says about a session.
+func (s *Speaker) onLogEvent(router netip.Addr, what logEvent, text string) {
 	// gobgp logs while it holds its own locks, and waits for them while we hold
 	// ours: do not make it wait here.
 	go func() {
@@ -280,7 +280,7 @@ func (s *Speaker) message(p *peer) string {
 	case p.problem != "":
 		return p.problem
 	case p.state == Established:
-		return s.shortcoming(p)
+		return s.familyHint(p)
 	case p.diagnosis != "":
 		return p.diagnosis
 	case p.dialError != "":
@@ -291,8 +291,8 @@ func (s *Speaker) message(p *peer) string {
 	return Connecting
 }
 
-// shortcoming names routes that an established session cannot carry.
-func (s *Speaker) shortcoming(p *peer) string {
+// familyHint names routes that an established session cannot carry.
+func (s *Speaker) familyHint(p *peer) string {
 	for prefix := range s.routes {
 		if s.carries(p, prefix.Addr()) {
 			continue

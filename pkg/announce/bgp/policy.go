@@ -203,7 +203,7 @@ func (s *Speaker) nodeAddress(is func(netip.Addr) bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// carries tells whether routes to addr can go over the session with p.
+// carries reports whether routes to addr can go over the session with p.
 func (s *Speaker) carries(p *peer, addr netip.Addr) bool {
 	switch {
 	case p.Address.Is4() && addr.Is6():

@@ -50,7 +50,7 @@ func (s *Speaker) probe(p *peer) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
-	text := p.ask(ctx, source, s.routerID)
+	text := p.diagnose(ctx, source, s.routerID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.probed = time.Now()
@@ -61,9 +61,9 @@ func (s *Speaker) probe(p *peer) {
 	s.notify()
 }
 
-// ask opens a connection like the session's and explains how it ends; empty if
+// diagnose opens a connection like the session's and explains how it ends; empty if
 // nothing is wrong with it.
-func (p *Peer) ask(ctx context.Context, source, routerID netip.Addr) string {
+func (p *Peer) diagnose(ctx context.Context, source, routerID netip.Addr) string {
 	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))}
 	conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(p.Address, p.Port).String())
 	if err != nil {
@@ -78,9 +78,9 @@ func (p *Peer) ask(ctx context.Context, source, routerID netip.Addr) string {
 		return ""
 	}
 	if _, err := conn.Write(open); err != nil {
-		return p.hungUp(source)
+		return p.connClosedHint(source)
 	}
-	return p.listen(conn, source)
+	return p.readRefusal(conn, source)
 }
 
 // open is the OPEN message of the session, without what does not matter for
@@ -99,16 +99,16 @@ func (p *Peer) open(routerID netip.Addr) *bgp.BGPMessage {
 	return m
 }
 
-// listen reads until it knows why the router does not want the session.
-func (p *Peer) listen(conn net.Conn, source netip.Addr) string {
+// readRefusal reads until it knows why the router does not want the session.
+func (p *Peer) readRefusal(conn net.Conn, source netip.Addr) string {
 	for {
 		m, err := readMessage(conn)
 		if err != nil {
 			var timeout net.Error
 			if errors.As(err, &timeout) && timeout.Timeout() {
-				return fmt.Sprintf("%s accepts the connection and says nothing", p.where())
+				return fmt.Sprintf("%s accepts the connection and says nothing", p.addrPort())
 			}
-			return p.hungUp(source)
+			return p.connClosedHint(source)
 		}
 		switch body := m.Body.(type) {
 		case *bgp.BGPOpen:

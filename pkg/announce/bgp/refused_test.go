@@ -90,7 +90,7 @@ func TestRefusedByTheRouter(t *testing.T) {
 		},
 		{
 			name: "not its neighbor", lines: []string{"bgp graceful-restart"},
-			words: []string{"closes the connection without a word", "configure 10.9.1.1 (this node) as its neighbor"},
+			words: []string{"closes the connection without sending a NOTIFICATION", "configure 10.9.1.1 (this node) as its neighbor"},
 		},
 		{
 			name: "shut down", lines: append([]string{"neighbor {4} remote-as 64500", "neighbor {4} shutdown"}, neighbor4[1:]...),

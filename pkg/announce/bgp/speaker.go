@@ -74,7 +74,7 @@ func New(ctx context.Context, c Config) (*Speaker, error) {
 	}
 	level := &slog.LevelVar{}
 	level.Set(slog.LevelDebug)
-	s.bgp = server.NewBgpServer(server.LoggerOption(slog.New(&logHandler{log: c.Log, heard: s.heard}), level))
+	s.bgp = server.NewBgpServer(server.LoggerOption(slog.New(&logHandler{log: c.Log, onEvent: s.onLogEvent}), level))
 	go s.bgp.Serve()
 	if err := s.start(ctx, c.RouterID); err != nil {
 		stop()
@@ -171,8 +171,8 @@ func (s *Speaker) removeUnwanted(ctx context.Context, peers []Peer) {
 	}
 }
 
-// sourceMoved tells whether the session uses an address that is not the one to
-// use (any more). No route at all is no reason to end a session.
+// sourceMoved reports whether the session uses an address that is not the one to
+// use (any longer). No route at all is no reason to end a session.
 func (s *Speaker) sourceMoved(p *peer) bool {
 	if !p.source.IsValid() {
 		return false

@@ -35,7 +35,7 @@ type Route struct {
 	Communities []uint32
 }
 
-// Equal tells whether two routes are announced in the same way.
+// Equal reports whether two routes are announced in the same way.
 func (r Route) Equal(o Route) bool {
 	return r.Prefix == o.Prefix && (r.Peers == nil) == (o.Peers == nil) &&
 		slices.Equal(r.Peers, o.Peers) && slices.Equal(r.Communities, o.Communities)
@@ -105,5 +105,5 @@ type Session struct {
 // Connecting is the Message of a session about which nothing is known yet.
 const Connecting = "connecting"
 
-// Up tells whether routes are exchanged.
+// Up reports whether routes are exchanged.
 func (s Session) Up() bool { return s.State == Established }

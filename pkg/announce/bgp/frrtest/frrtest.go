@@ -95,7 +95,7 @@ type Router struct {
 
 	t     testing.TB
 	dir   string
-	holds *exec.Cmd // keeps the namespace
+	netns *exec.Cmd // keeps the namespace
 	bgpd  *exec.Cmd
 }
 
@@ -155,15 +155,15 @@ func (r *Router) Command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (r *Router) pid() string { return strconv.Itoa(r.holds.Process.Pid) }
+func (r *Router) pid() string { return strconv.Itoa(r.netns.Process.Pid) }
 
 // connect makes the router's namespace and the link to it.
 func (r *Router) connect(n int) {
 	r.t.Helper()
-	r.holds = exec.Command("sleep", "600")
-	r.holds.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	r.must(r.holds.Start())
-	r.t.Cleanup(func() { stop(r.holds) })
+	r.netns = exec.Command("sleep", "600")
+	r.netns.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	r.must(r.netns.Start())
+	r.t.Cleanup(func() { stop(r.netns) })
 	far := fmt.Sprintf("r%d", n)
 	r.run("ip", "link", "set", "lo", "up")
 	r.run("ip", "link", "add", r.Link, "type", "veth", "peer", "name", far, "netns", r.pid())
