@@ -16,8 +16,7 @@ import (
 
 func main() {
 	err := cli.RunNoErrOutput(newRootCommand())
-	var told toldError
-	if err != nil && !errors.As(err, &told) {
+	if err != nil && !errors.As(err, new(printedError)) {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 	}
 	if err != nil {
@@ -41,7 +40,12 @@ func exitCode(err error) int {
 	return 1
 }
 
-// toldError is an error that the user has been told already.
-type toldError struct{ error }
+// printedError is an error that somebody below main has printed already: main
+// takes only the exit code from it, because the same line twice looks like two
+// errors.
+type printedError struct{ error }
 
-func (e toldError) Unwrap() error { return e.error }
+func (e printedError) Unwrap() error { return e.error }
+
+// toldError is the name that the netbox subcommands still use.
+type toldError = printedError

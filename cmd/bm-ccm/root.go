@@ -30,7 +30,7 @@ func newRootCommand() *cobra.Command {
 	run := root.RunE
 	root.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := run(cmd, args); err != nil {
-			return toldError{err} // upstream prints what it returns
+			return printedError{err} // upstream prints what it returns
 		}
 		return nil
 	}
