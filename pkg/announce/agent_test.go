@@ -25,8 +25,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 )
 
-// site is an agent for node a, with an API server and a router.
-type site struct {
+// harness is an agent for node a, with an API server and a router.
+type harness struct {
 	t      *testing.T
 	router *frrtest.Router
 	kube   *fake.Clientset
@@ -35,9 +35,9 @@ type site struct {
 	agent  *Agent
 }
 
-func newSite(t *testing.T) *site {
+func newHarness(t *testing.T) *harness {
 	t.Helper()
-	s := &site{t: t, events: record.NewFakeRecorder(100), api: newAPIServer(t)}
+	s := &harness{t: t, events: record.NewFakeRecorder(100), api: newAPIServer(t)}
 	s.router = frrtest.New(t, 1, "neighbor {4} remote-as 64500", "neighbor {4} timers 1 3", "bgp graceful-restart",
 		"address-family ipv4 unicast", " neighbor {4} activate", "exit-address-family",
 		"address-family ipv6 unicast", " neighbor {4} activate", "exit-address-family")
@@ -58,7 +58,7 @@ func newSite(t *testing.T) *site {
 }
 
 // start runs the agent until the test ends or stop is called.
-func (s *site) start(proxyHealth string) (stop func()) {
+func (s *harness) start(proxyHealth string) (stop func()) {
 	s.t.Helper()
 	a, err := New(Config{Node: "a", Kube: s.kube, API: s.api.client(s.t), Events: s.events, ProxyHealth: proxyHealth})
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *site) start(proxyHealth string) (stop func()) {
 	return stop
 }
 
-func (s *site) create(svc *corev1.Service, nodes ...string) {
+func (s *harness) create(svc *corev1.Service, nodes ...string) {
 	s.t.Helper()
 	ctx := context.Background()
 	if _, err := s.kube.CoreV1().Services(svc.Namespace).Create(ctx, svc, metav1.CreateOptions{}); err != nil {
@@ -89,7 +89,7 @@ func (s *site) create(svc *corev1.Service, nodes ...string) {
 	}
 }
 
-func (s *site) createSlice(service string, addr netip.Addr, nodes []string) {
+func (s *harness) createSlice(service string, addr netip.Addr, nodes []string) {
 	s.t.Helper()
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
@@ -107,7 +107,7 @@ func (s *site) createSlice(service string, addr netip.Addr, nodes []string) {
 }
 
 // waitRouter waits until the router has exactly these addresses.
-func (s *site) waitRouter(addrs ...string) {
+func (s *harness) waitRouter(addrs ...string) {
 	s.t.Helper()
 	slices.Sort(addrs)
 	s.router.Eventually(20*time.Second, fmt.Sprint("routes ", addrs), func() bool {
@@ -121,7 +121,7 @@ func (s *site) waitRouter(addrs ...string) {
 }
 
 // waitStatus waits until the NodeAnnouncement satisfies ok.
-func (s *site) waitStatus(what string, ok func(v1alpha1.NodeAnnouncementStatus) bool) v1alpha1.NodeAnnouncementStatus {
+func (s *harness) waitStatus(what string, ok func(v1alpha1.NodeAnnouncementStatus) bool) v1alpha1.NodeAnnouncementStatus {
 	s.t.Helper()
 	var got v1alpha1.NodeAnnouncementStatus
 	deadline := time.Now().Add(20 * time.Second)
@@ -143,7 +143,7 @@ func inSync(st v1alpha1.NodeAnnouncementStatus) bool {
 }
 
 func TestAgent(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	s.create(testService("web", "192.0.2.1", "2001:db8::1"), "b")
 	s.start("")
 	s.waitRouter("192.0.2.1", "2001:db8::1")
@@ -183,12 +183,12 @@ func TestAgent(t *testing.T) {
 		s.waitRouter()
 		s.waitStatus("withheld", func(st v1alpha1.NodeAnnouncementStatus) bool {
 			c := meta.FindStatusCondition(st.Conditions, v1alpha1.ConditionInSync)
-			return c != nil && c.Reason == reasonWithheld && strings.Contains(c.Message, corev1.LabelNodeExcludeBalancers)
+			return c != nil && c.Reason == ReasonWithheld && strings.Contains(c.Message, corev1.LabelNodeExcludeBalancers)
 		})
 	})
 }
 
-func (s *site) moveEndpoint(slice, node string) {
+func (s *harness) moveEndpoint(slice, node string) {
 	s.t.Helper()
 	ctx := context.Background()
 	got, err := s.kube.DiscoveryV1().EndpointSlices("default").Get(ctx, slice, metav1.GetOptions{})
@@ -203,7 +203,7 @@ func (s *site) moveEndpoint(slice, node string) {
 	}
 }
 
-func (s *site) updateNode(change func(*corev1.Node)) {
+func (s *harness) updateNode(change func(*corev1.Node)) {
 	s.t.Helper()
 	ctx := context.Background()
 	n, err := s.kube.CoreV1().Nodes().Get(ctx, "a", metav1.GetOptions{})
@@ -219,7 +219,7 @@ func (s *site) updateNode(change func(*corev1.Node)) {
 }
 
 func TestAgentWithoutAPIServer(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	s.create(testService("web", "192.0.2.1"), "b")
 	s.start("")
 	s.waitRouter("192.0.2.1")
@@ -235,7 +235,7 @@ func TestAgentWithoutAPIServer(t *testing.T) {
 }
 
 func TestAgentRestart(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	s.create(testService("web", "192.0.2.1"), "b")
 	stop := s.start("")
 	s.waitRouter("192.0.2.1")
@@ -252,7 +252,7 @@ func TestAgentRestart(t *testing.T) {
 }
 
 func TestAgentQuietAtRest(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	s.create(testService("web", "192.0.2.1"), "b")
 	s.start("")
 	s.waitStatus("in sync", func(st v1alpha1.NodeAnnouncementStatus) bool { return inSync(st) && st.BGP[0].Announced == 1 })
@@ -269,7 +269,7 @@ func TestAgentQuietAtRest(t *testing.T) {
 }
 
 func TestAgentKubeProxy(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	s.create(testService("web", "192.0.2.1"), "b")
 	var code = make(chan int, 1)
 	code <- http.StatusServiceUnavailable
@@ -283,7 +283,7 @@ func TestAgentKubeProxy(t *testing.T) {
 	s.start(proxy.URL)
 	st := s.waitStatus("withheld", func(st v1alpha1.NodeAnnouncementStatus) bool {
 		c := meta.FindStatusCondition(st.Conditions, v1alpha1.ConditionInSync)
-		return c != nil && c.Reason == reasonWithheld
+		return c != nil && c.Reason == ReasonWithheld
 	})
 	if m := st.Conditions[0].Message; !strings.Contains(m, "503") || !strings.Contains(m, "--kube-proxy-health") {
 		t.Errorf("message %q does not name the answer and the flag", m)

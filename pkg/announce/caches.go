@@ -134,7 +134,7 @@ func onChange(changed func()) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { changed() },
 		UpdateFunc: func(old, now any) {
-			if !sameToUs(old, now) {
+			if !sameForDecide(old, now) {
 				changed()
 			}
 		},
@@ -142,8 +142,8 @@ func onChange(changed func()) cache.ResourceEventHandler {
 	}
 }
 
-// sameToUs compares two versions of an object that reduce went over.
-func sameToUs(old, now any) bool {
+// sameForDecide compares two versions of an object that reduce went over.
+func sameForDecide(old, now any) bool {
 	a, okA := old.(metav1.Object)
 	b, okB := now.(metav1.Object)
 	if !okA || !okB {

@@ -115,7 +115,7 @@ func (d *decider) decide() Decision {
 		return d.out
 	}
 	d.choosePeers()
-	d.out.Withheld = unfit(d.own)
+	d.out.Withheld = ineligibleReason(d.own)
 	if d.out.Withheld != "" {
 		return d.out
 	}
@@ -154,8 +154,8 @@ func internalAddresses(n *corev1.Node) []netip.Addr {
 	return out
 }
 
-// unfit says why a node announces nothing at all.
-func unfit(n *corev1.Node) string {
+// ineligibleReason says why a node announces nothing at all.
+func ineligibleReason(n *corev1.Node) string {
 	if n.DeletionTimestamp != nil {
 		return "the Node is being deleted"
 	}
@@ -262,7 +262,7 @@ func (d *decider) service(svc *corev1.Service, found map[netip.Addr]Announcement
 	name := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
 	slices := d.snapshot.Endpoints(name)
 	for _, addr := range loadBalancerAddresses(svc) {
-		if d.takes(svc, c, usableEndpoints(slices, familyOf(addr))) {
+		if d.shouldAnnounce(svc, c, usableEndpoints(slices, familyOf(addr))) {
 			merge(found, Announcement{Addr: addr, Service: name, Class: c.name, Peers: c.peers, Communities: c.communities})
 		}
 	}
@@ -284,9 +284,9 @@ func (d *decider) classOf(svc *corev1.Service) *class {
 	return d.classes[name]
 }
 
-// takes tells whether this node announces an address of a Service whose
+// shouldAnnounce reports whether this node announces an address of a Service whose
 // endpoints are where e says.
-func (d *decider) takes(svc *corev1.Service, c *class, e endpointNodes) bool {
+func (d *decider) shouldAnnounce(svc *corev1.Service, c *class, e endpointNodes) bool {
 	local := svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 	if !e.any || local && !e.nodes[d.node] {
 		return false
@@ -323,7 +323,7 @@ func (d *decider) eligible(c *class) []*corev1.Node {
 		return c.eligible
 	}
 	for _, n := range d.snapshot.Nodes {
-		if unfit(n) == "" && c.nodes.Matches(labels.Set(n.Labels)) {
+		if ineligibleReason(n) == "" && c.nodes.Matches(labels.Set(n.Labels)) {
 			c.eligible = append(c.eligible, n)
 		}
 	}

@@ -21,16 +21,16 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 )
 
-// world is a Snapshot under construction.
-type world struct {
+// testSnapshot is a Snapshot under construction.
+type testSnapshot struct {
 	Snapshot
 	slices map[types.NamespacedName][]*discoveryv1.EndpointSlice
 }
 
-// newWorld has the nodes a, b and c, one class "public", and one Service "web"
+// newTestSnapshot has the nodes a, b and c, one class "public", and one Service "web"
 // with the address 192.0.2.1 and a ready endpoint on each of a and b.
-func newWorld() *world {
-	w := &world{slices: map[types.NamespacedName][]*discoveryv1.EndpointSlice{}}
+func newTestSnapshot() *testSnapshot {
+	w := &testSnapshot{slices: map[types.NamespacedName][]*discoveryv1.EndpointSlice{}}
 	w.Endpoints = func(n types.NamespacedName) []*discoveryv1.EndpointSlice { return w.slices[n] }
 	for _, n := range []string{"a", "b", "c"} {
 		w.Nodes = append(w.Nodes, testNode(n))
@@ -73,12 +73,12 @@ func testService(name string, addrs ...string) *corev1.Service {
 	return s
 }
 
-func (w *world) endpoints(service string, family discoveryv1.AddressType, es ...discoveryv1.Endpoint) {
+func (w *testSnapshot) endpoints(service string, family discoveryv1.AddressType, es ...discoveryv1.Endpoint) {
 	key := types.NamespacedName{Namespace: "default", Name: service}
 	w.slices[key] = append(w.slices[key], &discoveryv1.EndpointSlice{AddressType: family, Endpoints: es})
 }
 
-func (w *world) onlyEndpoints(es ...discoveryv1.Endpoint) {
+func (w *testSnapshot) onlyEndpoints(es ...discoveryv1.Endpoint) {
 	clear(w.slices)
 	w.endpoints("web", discoveryv1.AddressTypeIPv4, es...)
 }
@@ -96,7 +96,7 @@ func leaving(node string) discoveryv1.Endpoint { return endpoint(node, false, tr
 func dying(node string) discoveryv1.Endpoint   { return endpoint(node, false, false, true) }
 
 // who returns the nodes that announce each address, as "addr: a b".
-func (w *world) who() []string {
+func (w *testSnapshot) who() []string {
 	nodes := map[netip.Addr][]string{}
 	for _, n := range w.Nodes {
 		for _, a := range Decide(n.Name, &w.Snapshot).Announcements {
@@ -111,7 +111,7 @@ func (w *world) who() []string {
 	return out
 }
 
-func (w *world) node(name string) *corev1.Node {
+func (w *testSnapshot) node(name string) *corev1.Node {
 	for _, n := range w.Nodes {
 		if n.Name == name {
 			return n
@@ -120,7 +120,7 @@ func (w *world) node(name string) *corev1.Node {
 	panic("no node " + name)
 }
 
-func local(w *world) {
+func local(w *testSnapshot) {
 	w.Services[0].Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 }
 
@@ -130,89 +130,89 @@ func TestDecideWho(t *testing.T) {
 	now := metav1.Now()
 	tests := []struct {
 		name   string
-		change func(*world)
+		change func(*testSnapshot)
 		want   []string
 	}{
-		{"Cluster: every node, with endpoints or without", func(*world) {}, everywhere("192.0.2.1")},
+		{"Cluster: every node, with endpoints or without", func(*testSnapshot) {}, everywhere("192.0.2.1")},
 		{"Local: nodes with endpoints", local, []string{"192.0.2.1: a b"}},
-		{"Cluster, no endpoint at all", func(w *world) { clear(w.slices) }, nil},
-		{"Cluster, none is ready", func(w *world) { w.onlyEndpoints(unready("a")) }, nil},
-		{"Cluster, all terminate and one serves", func(w *world) { w.onlyEndpoints(leaving("a"), dying("b")) }, everywhere("192.0.2.1")},
-		{"Cluster, all terminate and none serves", func(w *world) { w.onlyEndpoints(dying("a")) }, nil},
-		{"Local, one unready", func(w *world) { local(w); w.onlyEndpoints(ready("a"), unready("b")) }, []string{"192.0.2.1: a"}},
-		{"Local, one terminating leaves to the ready one", func(w *world) { local(w); w.onlyEndpoints(ready("a"), leaving("b")) }, []string{"192.0.2.1: a"}},
-		{"Local, all terminating: the serving ones stay", func(w *world) { local(w); w.onlyEndpoints(leaving("b"), dying("a"), unready("c")) }, []string{"192.0.2.1: b"}},
-		{"Local, endpoints in two slices", func(w *world) {
+		{"Cluster, no endpoint at all", func(w *testSnapshot) { clear(w.slices) }, nil},
+		{"Cluster, none is ready", func(w *testSnapshot) { w.onlyEndpoints(unready("a")) }, nil},
+		{"Cluster, all terminate and one serves", func(w *testSnapshot) { w.onlyEndpoints(leaving("a"), dying("b")) }, everywhere("192.0.2.1")},
+		{"Cluster, all terminate and none serves", func(w *testSnapshot) { w.onlyEndpoints(dying("a")) }, nil},
+		{"Local, one unready", func(w *testSnapshot) { local(w); w.onlyEndpoints(ready("a"), unready("b")) }, []string{"192.0.2.1: a"}},
+		{"Local, one terminating leaves to the ready one", func(w *testSnapshot) { local(w); w.onlyEndpoints(ready("a"), leaving("b")) }, []string{"192.0.2.1: a"}},
+		{"Local, all terminating: the serving ones stay", func(w *testSnapshot) { local(w); w.onlyEndpoints(leaving("b"), dying("a"), unready("c")) }, []string{"192.0.2.1: b"}},
+		{"Local, endpoints in two slices", func(w *testSnapshot) {
 			local(w)
 			w.endpoints("web", discoveryv1.AddressTypeIPv4, ready("c"))
 		}, everywhere("192.0.2.1")},
-		{"Local, endpoint on no node", func(w *world) {
+		{"Local, endpoint on no node", func(w *testSnapshot) {
 			local(w)
 			w.onlyEndpoints(discoveryv1.Endpoint{})
 		}, nil},
-		{"unknown conditions are ready", func(w *world) {
+		{"unknown conditions are ready", func(w *testSnapshot) {
 			local(w)
 			w.onlyEndpoints(discoveryv1.Endpoint{NodeName: new("c")})
 		}, []string{"192.0.2.1: c"}},
-		{"not of type LoadBalancer", func(w *world) { w.Services[0].Spec.Type = corev1.ServiceTypeClusterIP }, nil},
-		{"no address yet", func(w *world) { w.Services[0].Status = corev1.ServiceStatus{} }, nil},
-		{"a hostname only", func(w *world) {
+		{"not of type LoadBalancer", func(w *testSnapshot) { w.Services[0].Spec.Type = corev1.ServiceTypeClusterIP }, nil},
+		{"no address yet", func(w *testSnapshot) { w.Services[0].Status = corev1.ServiceStatus{} }, nil},
+		{"a hostname only", func(w *testSnapshot) {
 			w.Services[0].Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "x.example"}}
 		}, nil},
-		{"ipMode Proxy", func(w *world) {
+		{"ipMode Proxy", func(w *testSnapshot) {
 			w.Services[0].Status.LoadBalancer.Ingress[0].IPMode = ptr.To(corev1.LoadBalancerIPModeProxy)
 		}, nil},
-		{"no ipMode", func(w *world) { w.Services[0].Status.LoadBalancer.Ingress[0].IPMode = nil }, everywhere("192.0.2.1")},
-		{"not an address", func(w *world) { w.Services[0].Status.LoadBalancer.Ingress[0].IP = "300.1.1.1" }, nil},
-		{"being deleted", func(w *world) { w.Services[0].DeletionTimestamp = &now }, nil},
-		{"foreign class", func(w *world) { w.Services[0].Spec.LoadBalancerClass = new("example.com/public") }, nil},
-		{"class without a LoadBalancerClass", func(w *world) { w.Services[0].Spec.LoadBalancerClass = new("bm-ccm.io/other") }, nil},
-		{"class that is not announced", func(w *world) { w.Classes[0].Spec.BGP = nil }, nil},
-		{"no class and no default", func(w *world) { w.Services[0].Spec.LoadBalancerClass = nil }, nil},
-		{"no class and a default", func(w *world) {
+		{"no ipMode", func(w *testSnapshot) { w.Services[0].Status.LoadBalancer.Ingress[0].IPMode = nil }, everywhere("192.0.2.1")},
+		{"not an address", func(w *testSnapshot) { w.Services[0].Status.LoadBalancer.Ingress[0].IP = "300.1.1.1" }, nil},
+		{"being deleted", func(w *testSnapshot) { w.Services[0].DeletionTimestamp = &now }, nil},
+		{"foreign class", func(w *testSnapshot) { w.Services[0].Spec.LoadBalancerClass = new("example.com/public") }, nil},
+		{"class without a LoadBalancerClass", func(w *testSnapshot) { w.Services[0].Spec.LoadBalancerClass = new("bm-ccm.io/other") }, nil},
+		{"class that is not announced", func(w *testSnapshot) { w.Classes[0].Spec.BGP = nil }, nil},
+		{"no class and no default", func(w *testSnapshot) { w.Services[0].Spec.LoadBalancerClass = nil }, nil},
+		{"no class and a default", func(w *testSnapshot) {
 			w.Services[0].Spec.LoadBalancerClass = nil
 			w.Classes[0].Spec.Default = true
 		}, everywhere("192.0.2.1")},
-		{"no class and two defaults", func(w *world) {
+		{"no class and two defaults", func(w *testSnapshot) {
 			w.Services[0].Spec.LoadBalancerClass = nil
 			w.Classes[0].Spec.Default = true
 			other := testClass("other")
 			other.Spec.Default, other.Spec.BGP = true, nil
 			w.Classes = append(w.Classes, other)
 		}, nil},
-		{"two defaults do not matter to who names a class", func(w *world) {
+		{"two defaults do not matter to who names a class", func(w *testSnapshot) {
 			w.Classes[0].Spec.Default = true
 			other := testClass("other")
 			other.Spec.Default = true
 			w.Classes = append(w.Classes, other)
 		}, everywhere("192.0.2.1")},
-		{"class for some nodes", func(w *world) {
+		{"class for some nodes", func(w *testSnapshot) {
 			w.Classes[0].Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/hostname": "b"}}
 		}, []string{"192.0.2.1: b"}},
-		{"class with a broken selector", func(w *world) {
+		{"class with a broken selector", func(w *testSnapshot) {
 			w.Classes[0].Spec.NodeSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "x", Operator: "Sideways"}}}
 		}, nil},
-		{"node excluded by label", func(w *world) { w.node("a").Labels[corev1.LabelNodeExcludeBalancers] = "" }, []string{"192.0.2.1: b c"}},
-		{"node excluded whatever the value", func(w *world) { w.node("a").Labels[corev1.LabelNodeExcludeBalancers] = "false" }, []string{"192.0.2.1: b c"}},
-		{"node being deleted", func(w *world) { w.node("a").DeletionTimestamp = &now }, []string{"192.0.2.1: b c"}},
-		{"node about to be removed by the autoscaler", func(w *world) {
+		{"node excluded by label", func(w *testSnapshot) { w.node("a").Labels[corev1.LabelNodeExcludeBalancers] = "" }, []string{"192.0.2.1: b c"}},
+		{"node excluded whatever the value", func(w *testSnapshot) { w.node("a").Labels[corev1.LabelNodeExcludeBalancers] = "false" }, []string{"192.0.2.1: b c"}},
+		{"node being deleted", func(w *testSnapshot) { w.node("a").DeletionTimestamp = &now }, []string{"192.0.2.1: b c"}},
+		{"node about to be removed by the autoscaler", func(w *testSnapshot) {
 			w.node("b").Spec.Taints = []corev1.Taint{{Key: taintAutoscaler}}
 		}, []string{"192.0.2.1: a c"}},
-		{"node not Ready by the API", func(w *world) { w.node("a").Status.Conditions[0].Status = corev1.ConditionUnknown }, everywhere("192.0.2.1")},
-		{"node cordoned", func(w *world) { w.node("a").Spec.Unschedulable = true }, everywhere("192.0.2.1")},
-		{"kube-proxy unhealthy", func(w *world) { w.ProxyUnhealthy = "503" }, nil},
-		{"IPv6 address with IPv6 endpoints", func(w *world) {
+		{"node not Ready by the API", func(w *testSnapshot) { w.node("a").Status.Conditions[0].Status = corev1.ConditionUnknown }, everywhere("192.0.2.1")},
+		{"node cordoned", func(w *testSnapshot) { w.node("a").Spec.Unschedulable = true }, everywhere("192.0.2.1")},
+		{"kube-proxy unhealthy", func(w *testSnapshot) { w.ProxyUnhealthy = "503" }, nil},
+		{"IPv6 address with IPv6 endpoints", func(w *testSnapshot) {
 			w.Services[0] = testService("web", "192.0.2.1", "2001:db8::1")
 			w.endpoints("web", discoveryv1.AddressTypeIPv6, ready("c"))
 			local(w)
 		}, []string{"192.0.2.1: a b", "2001:db8::1: c"}},
-		{"IPv6 address without IPv6 endpoints", func(w *world) { w.Services[0] = testService("web", "2001:db8::1") }, nil},
-		{"IPv4-mapped address", func(w *world) { w.Services[0] = testService("web", "::ffff:192.0.2.1") }, everywhere("192.0.2.1")},
-		{"shared address, one Service without endpoints", func(w *world) {
+		{"IPv6 address without IPv6 endpoints", func(w *testSnapshot) { w.Services[0] = testService("web", "2001:db8::1") }, nil},
+		{"IPv4-mapped address", func(w *testSnapshot) { w.Services[0] = testService("web", "::ffff:192.0.2.1") }, everywhere("192.0.2.1")},
+		{"shared address, one Service without endpoints", func(w *testSnapshot) {
 			w.Services = append(w.Services, testService("api", "192.0.2.1"))
 			local(w)
 		}, []string{"192.0.2.1: a b"}},
-		{"shared address, each where its endpoints are", func(w *world) {
+		{"shared address, each where its endpoints are", func(w *testSnapshot) {
 			api := testService("api", "192.0.2.1")
 			api.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 			w.Services = append(w.Services, api)
@@ -222,7 +222,7 @@ func TestDecideWho(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld()
+			w := newTestSnapshot()
 			tt.change(w)
 			if d := cmp.Diff(tt.want, w.who()); d != "" {
 				t.Errorf("who announces (-want +got):\n%s", d)
@@ -231,10 +231,10 @@ func TestDecideWho(t *testing.T) {
 	}
 }
 
-func affine(w *world) { w.Services[0].Spec.SessionAffinity = corev1.ServiceAffinityClientIP }
+func affine(w *testSnapshot) { w.Services[0].Spec.SessionAffinity = corev1.ServiceAffinityClientIP }
 
 // owner returns the one node that announces 192.0.2.1.
-func owner(t *testing.T, w *world) string {
+func owner(t *testing.T, w *testSnapshot) string {
 	t.Helper()
 	got := w.who()
 	if len(got) != 1 || strings.Count(got[0], " ") != 1 {
@@ -244,13 +244,13 @@ func owner(t *testing.T, w *world) string {
 }
 
 func TestDecideClientIP(t *testing.T) {
-	w := newWorld()
+	w := newTestSnapshot()
 	affine(w)
 	first := owner(t, w)
 	others := slices.DeleteFunc([]string{"a", "b", "c"}, func(n string) bool { return n == first })
 
 	t.Run("a node that is not the owner does not matter", func(t *testing.T) {
-		w := newWorld()
+		w := newTestSnapshot()
 		affine(w)
 		w.node(others[0]).Labels[corev1.LabelNodeExcludeBalancers] = ""
 		if got := owner(t, w); got != first {
@@ -258,7 +258,7 @@ func TestDecideClientIP(t *testing.T) {
 		}
 	})
 	t.Run("not Ready: another one takes over", func(t *testing.T) {
-		w := newWorld()
+		w := newTestSnapshot()
 		affine(w)
 		w.node(first).Status.Conditions[0].Status = corev1.ConditionUnknown
 		if got := owner(t, w); got == first {
@@ -266,7 +266,7 @@ func TestDecideClientIP(t *testing.T) {
 		}
 	})
 	t.Run("none is Ready: the owner stays", func(t *testing.T) {
-		w := newWorld()
+		w := newTestSnapshot()
 		affine(w)
 		for _, n := range w.Nodes {
 			n.Status.Conditions[0].Status = corev1.ConditionUnknown
@@ -276,7 +276,7 @@ func TestDecideClientIP(t *testing.T) {
 		}
 	})
 	t.Run("Local: a node with endpoints", func(t *testing.T) {
-		w := newWorld()
+		w := newTestSnapshot()
 		affine(w)
 		local(w)
 		w.onlyEndpoints(ready(others[1]))
@@ -285,7 +285,7 @@ func TestDecideClientIP(t *testing.T) {
 		}
 	})
 	t.Run("kube-proxy unhealthy: nobody else would step in", func(t *testing.T) {
-		w := newWorld()
+		w := newTestSnapshot()
 		affine(w)
 		w.ProxyUnhealthy = "503"
 		if got := owner(t, w); got != first {
@@ -295,7 +295,7 @@ func TestDecideClientIP(t *testing.T) {
 }
 
 func TestRendezvousBalance(t *testing.T) {
-	w := newWorld()
+	w := newTestSnapshot()
 	w.Services, w.slices = nil, map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
 	const n = 3000
 	for i := range n {
@@ -318,7 +318,7 @@ func TestRendezvousBalance(t *testing.T) {
 }
 
 func TestDecideDetails(t *testing.T) {
-	w := newWorld()
+	w := newTestSnapshot()
 	w.node("a").Status.Addresses = []corev1.NodeAddress{
 		{Type: corev1.NodeHostName, Address: "a"},
 		{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}, {Type: corev1.NodeInternalIP, Address: "fd00::1"},
@@ -373,15 +373,15 @@ func TestDecideDetails(t *testing.T) {
 }
 
 func TestDecideUnknownNode(t *testing.T) {
-	got := Decide("nowhere", &newWorld().Snapshot)
+	got := Decide("nowhere", &newTestSnapshot().Snapshot)
 	if len(got.Announcements) != 0 || !strings.Contains(got.Withheld, `no Node "nowhere"`) {
 		t.Errorf("decision %+v, want nothing announced and the reason", got)
 	}
 }
 
-// randomWorld is a small world in which everything may be odd.
-func randomWorld(r *rand.Rand) *world {
-	w := newWorld()
+// randomSnapshot is a small one in which everything may be odd.
+func randomSnapshot(r *rand.Rand) *testSnapshot {
+	w := newTestSnapshot()
 	w.Services, w.slices = nil, map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
 	classes := []*string{nil, new("bm-ccm.io/public"), new("bm-ccm.io/gone"), new("example.com/x"), new("public")}
 	w.Classes[0].Spec.Default = r.IntN(2) == 0
@@ -417,7 +417,7 @@ func randomWorld(r *rand.Rand) *world {
 // TestDecideProperties checks on random input what must hold on any.
 func TestDecideProperties(t *testing.T) {
 	for seed := range uint64(3000) {
-		w := randomWorld(rand.New(rand.NewPCG(seed, 1)))
+		w := randomSnapshot(rand.New(rand.NewPCG(seed, 1)))
 		announcers := map[string]int{} // by service
 		for _, n := range w.Nodes {
 			d := Decide(n.Name, &w.Snapshot)
@@ -434,12 +434,12 @@ func TestDecideProperties(t *testing.T) {
 }
 
 // checkDecision checks what one node announces.
-func checkDecision(t *testing.T, seed uint64, w *world, n *corev1.Node, d Decision) {
+func checkDecision(t *testing.T, seed uint64, w *testSnapshot, n *corev1.Node, d Decision) {
 	t.Helper()
 	if !slices.IsSortedFunc(d.Announcements, func(a, b Announcement) int { return a.Addr.Compare(b.Addr) }) {
 		t.Errorf("seed %d: not sorted: %v", seed, d.Announcements)
 	}
-	if unfit(n) != "" && len(d.Announcements) > 0 {
+	if ineligibleReason(n) != "" && len(d.Announcements) > 0 {
 		t.Errorf("seed %d: excluded node %s announces", seed, n.Name)
 	}
 	seen := map[netip.Addr]bool{}
@@ -466,7 +466,7 @@ func checkDecision(t *testing.T, seed uint64, w *world, n *corev1.Node, d Decisi
 	}
 }
 
-func checkMayAnnounce(t *testing.T, seed uint64, w *world, n *corev1.Node, s *corev1.Service, a Announcement) {
+func checkMayAnnounce(t *testing.T, seed uint64, w *testSnapshot, n *corev1.Node, s *corev1.Service, a Announcement) {
 	t.Helper()
 	class := ptr.Deref(s.Spec.LoadBalancerClass, "")
 	if class != "bm-ccm.io/public" && (class != "" || !w.Classes[0].Spec.Default) {
@@ -491,7 +491,7 @@ func checkMayAnnounce(t *testing.T, seed uint64, w *world, n *corev1.Node, s *co
 
 // checkOwners checks that a Service with session affinity and an address of its
 // own has one announcer at most.
-func checkOwners(t *testing.T, seed uint64, w *world, announcers map[string]int) {
+func checkOwners(t *testing.T, seed uint64, w *testSnapshot, announcers map[string]int) {
 	t.Helper()
 	users := map[string]int{}
 	for _, s := range w.Services {
@@ -506,7 +506,7 @@ func checkOwners(t *testing.T, seed uint64, w *world, announcers map[string]int)
 }
 
 func BenchmarkDecide10kServices(b *testing.B) {
-	w := newWorld()
+	w := newTestSnapshot()
 	w.Services, w.slices = nil, map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
 	for i := range 10000 {
 		s := testService(fmt.Sprintf("svc-%d", i), netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}).String())

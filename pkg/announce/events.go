@@ -11,10 +11,43 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 )
 
-// Reasons of Events on a BGPPeer.
+// Reasons of Events on a BGPPeer. The Event's source is the agent of one node,
+// because a router can be up for one node and down for another.
 const (
-	eventDown        = "SessionDown"
-	eventEstablished = "SessionEstablished"
+	// ReasonPeerSessionEstablished (Normal) says that the BGP session with this
+	// router is up; as a Warning, that it is up but cannot carry the routes of
+	// one IP family, with what to change.
+	ReasonPeerSessionEstablished = "SessionEstablished"
+	// ReasonPeerSessionDown (Warning) says why the BGP session with this router
+	// is not established and what to check. It comes once for each cause, not
+	// for each attempt to connect.
+	ReasonPeerSessionDown = "SessionDown"
+)
+
+// Reasons of the condition InSync of a NodeAnnouncement. Where several apply,
+// the one that says most about the cause is shown: in the order below, after
+// ReasonAnnouncing.
+const (
+	// ReasonAnnouncing (True): the node announces what it should to all its BGP
+	// peers.
+	ReasonAnnouncing = "Announcing"
+	// ReasonRoutesDiffer (False): the BGP table of the agent does not hold what
+	// was decided. The agent mends it by itself within 30 s; a lasting one is a
+	// bug, and the log says what failed.
+	ReasonRoutesDiffer = "RoutesDiffer"
+	// ReasonWithheld (False): the node announces nothing, or less than it could,
+	// because of its own state: it is excluded by a label or taint, being
+	// deleted, or its kube-proxy is unhealthy.
+	ReasonWithheld = "Withheld"
+	// ReasonSessionDown (False): a BGP session of this node is not established,
+	// or cannot carry the routes of one IP family.
+	ReasonSessionDown = "SessionDown"
+	// ReasonInvalidObject (False): a BGPPeer or LoadBalancerClass is not used, or
+	// only in part, because of a mistake in it.
+	ReasonInvalidObject = "InvalidObject"
+	// ReasonNoPeers (False): there are addresses to announce and no BGPPeer
+	// whose nodeSelector matches this node.
+	ReasonNoPeers = "NoPeers"
 )
 
 // sessionEvents puts an Event on a BGPPeer when its session with this node
@@ -48,10 +81,10 @@ func (e *sessionEvents) note(peers []*v1alpha1.BGPPeer, sessions []bgp.Session) 
 func (e *sessionEvents) emit(p *v1alpha1.BGPPeer, s bgp.Session) {
 	switch {
 	case s.Up() && s.Message == "":
-		e.recorder.Event(p, corev1.EventTypeNormal, eventEstablished, "BGP session established")
+		e.recorder.Event(p, corev1.EventTypeNormal, ReasonPeerSessionEstablished, "BGP session established")
 	case s.Up():
-		e.recorder.Event(p, corev1.EventTypeWarning, eventEstablished, "BGP session established, but "+s.Message)
+		e.recorder.Event(p, corev1.EventTypeWarning, ReasonPeerSessionEstablished, "BGP session established, but "+s.Message)
 	case s.Message != bgp.Connecting:
-		e.recorder.Event(p, corev1.EventTypeWarning, eventDown, s.Message)
+		e.recorder.Event(p, corev1.EventTypeWarning, ReasonPeerSessionDown, s.Message)
 	}
 }

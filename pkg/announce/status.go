@@ -15,15 +15,13 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 )
 
-// Reasons of the condition InSync.
 const (
-	reasonInSync           = "Announcing"
-	reasonWithheld         = "Withheld"
-	reasonRoutesDiffer     = "RoutesDiffer"
-	reasonSessionDown      = "SessionDown"
-	reasonNoPeers          = "NoPeers"
-	reasonInvalidObject    = "InvalidObject"
-	maxNamedDifferences    = 3
+	// maxNamedDifferences is how many differences a condition names. The first
+	// few show the cause; a node that has lost its table has thousands.
+	maxNamedDifferences = 3
+	// maxConditionMessageLen bounds a condition's message, in bytes. The API
+	// takes 32768; this is what still reads well in kubectl describe, and it
+	// keeps what a thousand nodes write small.
 	maxConditionMessageLen = 1024
 )
 
@@ -77,17 +75,17 @@ func (r *report) inSync() metav1.Condition {
 	d := r.decision
 	switch {
 	case len(r.differences) > 0:
-		c.Reason, c.Message = reasonRoutesDiffer, listSome(r.differences)
+		c.Reason, c.Message = ReasonRoutesDiffer, listSome(r.differences)
 	case d.Withheld != "":
-		c.Reason, c.Message = reasonWithheld, "announcements are held back: "+d.Withheld
+		c.Reason, c.Message = ReasonWithheld, "announcements are held back: "+d.Withheld
 	case len(r.down()) > 0:
-		c.Reason, c.Message = reasonSessionDown, listSome(r.down())
+		c.Reason, c.Message = ReasonSessionDown, listSome(r.down())
 	case len(d.Problems) > 0:
-		c.Reason, c.Message = reasonInvalidObject, listSome(d.Problems)
+		c.Reason, c.Message = ReasonInvalidObject, listSome(d.Problems)
 	case len(d.Peers) == 0 && len(d.Announcements) > 0:
-		c.Reason, c.Message = reasonNoPeers, "no BGPPeer is for this node: create one, or let the nodeSelector of one match the node's labels"
+		c.Reason, c.Message = ReasonNoPeers, "no BGPPeer is for this node: create one, or let the nodeSelector of one match the node's labels"
 	default:
-		c.Status, c.Reason = metav1.ConditionTrue, reasonInSync
+		c.Status, c.Reason = metav1.ConditionTrue, ReasonAnnouncing
 		c.Message = "announces what it should to all its BGP peers"
 	}
 	if len(c.Message) > maxConditionMessageLen {

@@ -56,15 +56,15 @@ func TestInSyncCondition(t *testing.T) {
 		reason string
 		word   string
 	}{
-		{"all well", report{decision: &Decision{Announcements: one, Peers: peer}, sessions: []bgp.Session{up}}, metav1.ConditionTrue, reasonInSync, ""},
-		{"nothing to do", report{decision: &Decision{}}, metav1.ConditionTrue, reasonInSync, ""},
-		{"no peers", report{decision: &Decision{Announcements: one}}, metav1.ConditionFalse, reasonNoPeers, "BGPPeer"},
-		{"withheld", report{decision: &Decision{Withheld: "tired"}}, metav1.ConditionFalse, reasonWithheld, "tired"},
-		{"down", report{decision: &Decision{Peers: peer}, sessions: []bgp.Session{{Peer: "tor", State: bgp.Active, Message: "refused"}}}, metav1.ConditionFalse, reasonSessionDown, "peer tor: refused"},
-		{"up with a shortcoming", report{decision: &Decision{Peers: peer}, sessions: []bgp.Session{{Peer: "tor", State: bgp.Established, Message: "no IPv6"}}}, metav1.ConditionFalse, reasonSessionDown, "no IPv6"},
-		{"differences", report{decision: &Decision{}, differences: []string{"1", "2", "3", "4", "5"}}, metav1.ConditionFalse, reasonRoutesDiffer, "1; 2; 3; and 2 more"},
-		{"broken object", report{decision: &Decision{Problems: []string{"oops"}}}, metav1.ConditionFalse, reasonInvalidObject, "oops"},
-		{"very long", report{decision: &Decision{Withheld: strings.Repeat("ä", 2000)}}, metav1.ConditionFalse, reasonWithheld, "ä"},
+		{"all well", report{decision: &Decision{Announcements: one, Peers: peer}, sessions: []bgp.Session{up}}, metav1.ConditionTrue, ReasonAnnouncing, ""},
+		{"nothing to do", report{decision: &Decision{}}, metav1.ConditionTrue, ReasonAnnouncing, ""},
+		{"no peers", report{decision: &Decision{Announcements: one}}, metav1.ConditionFalse, ReasonNoPeers, "BGPPeer"},
+		{"withheld", report{decision: &Decision{Withheld: "tired"}}, metav1.ConditionFalse, ReasonWithheld, "tired"},
+		{"down", report{decision: &Decision{Peers: peer}, sessions: []bgp.Session{{Peer: "tor", State: bgp.Active, Message: "refused"}}}, metav1.ConditionFalse, ReasonSessionDown, "peer tor: refused"},
+		{"up with a shortcoming", report{decision: &Decision{Peers: peer}, sessions: []bgp.Session{{Peer: "tor", State: bgp.Established, Message: "no IPv6"}}}, metav1.ConditionFalse, ReasonSessionDown, "no IPv6"},
+		{"differences", report{decision: &Decision{}, differences: []string{"1", "2", "3", "4", "5"}}, metav1.ConditionFalse, ReasonRoutesDiffer, "1; 2; 3; and 2 more"},
+		{"broken object", report{decision: &Decision{Problems: []string{"oops"}}}, metav1.ConditionFalse, ReasonInvalidObject, "oops"},
+		{"very long", report{decision: &Decision{Withheld: strings.Repeat("ä", 2000)}}, metav1.ConditionFalse, ReasonWithheld, "ä"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
