@@ -76,8 +76,8 @@ type AddressPoolSpec struct {
 }
 
 // NetBoxSource says which addresses in NetBox a pool has: prefixes and IP ranges
-// that it names, and those that a selector finds, tried in this order; or a
-// stock of reserved addresses.
+// that it names, and those that a selector finds, tried in this order; or
+// addresses that are reserved there.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.reserved) ? !has(self.prefixes) && !has(self.ranges) && !has(self.selector) : has(self.prefixes) || has(self.ranges) || has(self.selector)",message="set prefixes, ranges, selector or several of these; or reserved alone (a pool of addresses that an engineer has reserved in NetBox)"
 type NetBoxSource struct {
@@ -108,7 +108,7 @@ type NetBoxSource struct {
 
 	// reserved takes only addresses that an engineer has made in NetBox with
 	// status reserved. A claimed one becomes active, and reserved again when its
-	// Service lets go of it. Needs NetBox 4.6 or newer.
+	// Service releases it. Needs NetBox 4.6 or newer.
 	//
 	// +optional
 	Reserved *NetBoxReserved `json:"reserved,omitempty"`
@@ -197,8 +197,8 @@ type NetBoxSelector struct {
 	VRF string `json:"vrf,omitempty"`
 }
 
-// NetBoxReserved describes a stock of addresses in NetBox: those of a tenant
-// with status reserved.
+// NetBoxReserved describes addresses in NetBox: those of a tenant with status
+// reserved.
 type NetBoxReserved struct {
 	// tenant is the slug of the tenant that the addresses have.
 	//

@@ -6,8 +6,8 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // BGPPeer is a router that node agents open a BGP session to (RFC 4271). The
-// agents only send: nothing that the router announces enters a table. How each
-// session fares stands in the NodeAnnouncement of the node.
+// agents only send: nothing that the router announces enters a table. The state
+// of each session is in the NodeAnnouncement of the node.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,shortName=bgpp,categories=bm-ccm
@@ -59,9 +59,9 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Maximum=4294967294
 	LocalASN int64 `json:"localASN"`
 
-	// holdTimeSeconds is the proposed hold time (RFC 4271 section 4.2): without
-	// a word from the other side for as long, the session ends. Keepalives are
-	// sent at a third of it.
+	// holdTimeSeconds is the proposed hold time (RFC 4271 section 4.2): the
+	// session ends when no message from the other side has come for as long.
+	// Keepalives are sent at a third of it.
 	//
 	// +optional
 	// +kubebuilder:default=90

@@ -73,7 +73,8 @@ type LoadBalancerClassSpec struct {
 
 // BGPAnnouncement says how addresses are announced over BGP (RFC 4271).
 type BGPAnnouncement struct {
-	// peers names the BGPPeers that are told. Without it all of them are.
+	// peers names the BGPPeers to announce the addresses to. Without it they
+	// are announced to all.
 	//
 	// +optional
 	// +listType=set

@@ -5,7 +5,7 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// NodeAnnouncement tells what one node announces. Its name is the node's, and
+// NodeAnnouncement shows what one node announces. Its name is the node's, and
 // that node's agent writes it; nobody else does.
 //
 // +kubebuilder:object:root=true
@@ -23,10 +23,6 @@ type NodeAnnouncement struct {
 	// +optional
 	Status NodeAnnouncementStatus `json:"status,omitempty"`
 }
-
-// ConditionInSync is True on a NodeAnnouncement when the node announces what
-// it should; its message names the first differences otherwise.
-const ConditionInSync = "InSync"
 
 // MaxListedAddresses is how many addresses a NodeAnnouncement lists per class.
 // It keeps the object far below what etcd stores (1.5 MiB) and what hundreds
