@@ -42,8 +42,9 @@ type peer struct {
 	source netip.Addr // local address of the session; invalid until it is known
 	state  State
 	since  time.Time
-	// Why the session is down: at most one of these is set, the latest.
-	reason    string // gobgp's word for it
+	// Why the session is down: at most one of these is set, the latest. Older ones
+	// are cleared, because a cause that is mended would go on being shown.
+	reason    string // gobgp's text for it
 	dialError string // the error of an attempt to connect
 	diagnosis string // what a probe found, as advice
 	// shutdownText is what the router's operator had to say (RFC 9003).
@@ -51,8 +52,8 @@ type peer struct {
 	// holdExpired is set when we ended the session because of that: gobgp's
 	// reason is then the graceful restart that follows.
 	holdExpired bool
-	probing     bool
-	probed      time.Time
+	probing     bool      // a probe is scheduled or running
+	probed      time.Time // when the last probe ended
 	// noIPv4 is set when the session runs over IPv6 and the router cannot take
 	// IPv4 routes with an IPv6 next hop (RFC 8950).
 	noIPv4 bool
@@ -63,6 +64,8 @@ type peer struct {
 // addPeer gives a peer to gobgp and reports whether that worked; if not, the
 // reason is kept for Sessions.
 func (s *Speaker) addPeer(ctx context.Context, p *peer) bool {
+	// gobgp knows peers by their addresses. The API server cannot compare two
+	// BGPPeers, so this is found here.
 	if other, taken := s.byAddr[p.Address]; taken {
 		p.problem = fmt.Sprintf("BGPPeer %q has the address %s too: delete one of the two", other.Name, p.Address)
 		return false
@@ -89,6 +92,8 @@ func (s *Speaker) addPeer(ctx context.Context, p *peer) bool {
 	return true
 }
 
+// deletePeer ends the session of a peer. byAddr is looked at first because the
+// address may belong to another peer by now, whose session must stay.
 func (s *Speaker) deletePeer(ctx context.Context, p *peer) {
 	if s.byAddr[p.Address] != p {
 		return
@@ -99,9 +104,12 @@ func (s *Speaker) deletePeer(ctx context.Context, p *peer) {
 	}
 }
 
-// config is the peer as gobgp wants it.
+// config is the peer as gobgp wants it. Both address families are on every
+// session (RFC 4760), whatever its own: a cluster with two families needs one
+// BGPPeer per router only, where the router can carry both.
 func (p *peer) config() *api.Peer {
 	hold := uint64(p.HoldTime / time.Second)
+	// Keepalives at a third of the hold time (RFC 4271 section 4.4).
 	return &api.Peer{
 		Conf: &api.PeerConf{
 			NeighborAddress: p.Address.String(), PeerAsn: p.PeerASN, LocalAsn: p.LocalASN,
@@ -110,6 +118,8 @@ func (p *peer) config() *api.Peer {
 		Timers: &api.Timers{Config: &api.TimersConfig{
 			HoldTime: hold, KeepaliveInterval: max(hold/3, 1), ConnectRetry: connectRetry,
 		}},
+		// Without multihop external sessions have a TTL of 1: no router further
+		// away can answer.
 		EbgpMultihop: &api.EbgpMultihop{Enabled: p.Multihop > 0, MultihopTtl: uint32(p.Multihop)},
 		// LocalRestarting makes gobgp set the forwarding bits (RFC 4724 section
 		// 3), which are true at all times: kube-proxy forwards without us.
@@ -134,6 +144,8 @@ func family(afi api.Family_Afi) *api.Family {
 	return &api.Family{Afi: afi, Safi: api.Family_SAFI_UNICAST}
 }
 
+// states maps gobgp's names. RFC 4271 tells Connect and Active apart by who waits
+// for whom; we only ever connect, and gobgp calls that Active.
 var states = map[bgp.FSMState]State{
 	bgp.BGP_FSM_IDLE: Idle, bgp.BGP_FSM_CONNECT: Active, bgp.BGP_FSM_ACTIVE: Active,
 	bgp.BGP_FSM_OPENSENT: OpenSent, bgp.BGP_FSM_OPENCONFIRM: OpenConfirm, bgp.BGP_FSM_ESTABLISHED: Established,
@@ -160,6 +172,8 @@ func (s *Speaker) peerEvent(e *apiutil.WatchEventMessage_PeerEvent, at time.Time
 	case was == Established:
 		s.lost(p, at)
 	}
+	// The change to Idle is the end of a session or of an attempt, whose reason
+	// this is.
 	if state == Idle && isRemoteReason(e.Peer.State.DisconnectReason) {
 		p.ended(e.Peer.State.DisconnectMessage)
 	}
@@ -174,18 +188,24 @@ func (p *peer) ended(reason string) {
 	p.reason, p.dialError, p.diagnosis = reason, "", ""
 }
 
-// genericReasons are reasons that say less than a probe does.
+// genericReasons are reasons that say less than a probe does: gobgp gives them for
+// any connection that ends while the session is opened.
 var genericReasons = map[string]bool{"invalid-msg": true, "read-failed": true, "write-failed": true}
 
-// isRemoteReason is false for the ends of sessions that we brought about ourselves.
+// isRemoteReason is false for the ends of sessions that we brought about
+// ourselves: to delete a peer and add it again is how a session is started anew,
+// and its message must go on saying why that was needed.
 func isRemoteReason(r api.PeerState_DisconnectReason) bool {
 	return r != api.PeerState_DISCONNECT_REASON_UNSPECIFIED && r != api.PeerState_DISCONNECT_REASON_DECONFIGURED
 }
 
+// established clears what was wrong with a session, and finds out how IPv4 routes
+// can go over it: the answer is in the router's OPEN, so the policy follows only
+// now, and must take back what already went out under the old one.
 func (s *Speaker) established(p *peer, remote []bgp.ParameterCapabilityInterface, at time.Time) {
 	p.since, p.reason, p.dialError, p.diagnosis, p.shutdownText = at, "", "", "", ""
 	p.holdExpired = false
-	noIPv4 := p.Address.Is6() && !takesIPv4OverIPv6(remote)
+	noIPv4 := p.Address.Is6() && !acceptsIPv4OverIPv6(remote)
 	if noIPv4 == p.noIPv4 {
 		return
 	}
@@ -215,8 +235,10 @@ func (s *Speaker) resendLater() {
 	}
 }
 
-// takesIPv4OverIPv6 looks for the extended next hop capability (RFC 8950).
-func takesIPv4OverIPv6(remote []bgp.ParameterCapabilityInterface) bool {
+// acceptsIPv4OverIPv6 looks for the extended next hop capability (RFC 8950). A
+// router without it would take the IPv6 next hop of an IPv4 route for a malformed
+// UPDATE, and end the session.
+func acceptsIPv4OverIPv6(remote []bgp.ParameterCapabilityInterface) bool {
 	for _, c := range remote {
 		e, ok := c.(*bgp.CapExtendedNexthop)
 		if ok && slices.ContainsFunc(e.Tuples, func(t *bgp.CapExtendedNexthopTuple) bool {
@@ -266,6 +288,8 @@ func (s *Speaker) onLogEvent(router netip.Addr, what logEvent, text string) {
 		case logNotificationSent:
 			p.holdExpired = text == codeHoldTimer
 		case logConnected:
+			// The address and port are right. What comes next may end without a
+			// reason in gobgp's log, so a probe will look.
 			p.dialError = ""
 			s.scheduleProbe(p)
 			return
@@ -276,6 +300,7 @@ func (s *Speaker) onLogEvent(router netip.Addr, what logEvent, text string) {
 
 // message says what is wrong with a session and what to do.
 func (s *Speaker) message(p *peer) string {
+	// From what makes the rest meaningless to what says least.
 	switch {
 	case p.problem != "":
 		return p.problem
@@ -291,7 +316,8 @@ func (s *Speaker) message(p *peer) string {
 	return Connecting
 }
 
-// familyHint names routes that an established session cannot carry.
+// familyHint names routes that an established session cannot carry. The session
+// is up and nothing else would show that a part of the addresses is missing.
 func (s *Speaker) familyHint(p *peer) string {
 	for prefix := range s.routes {
 		if s.carries(p, prefix.Addr()) {
@@ -305,7 +331,9 @@ func (s *Speaker) familyHint(p *peer) string {
 	return ""
 }
 
-// resend applies the policy and sends all routes again through it.
+// resend applies the policy and sends all routes again through it: a soft reset
+// outbound, which takes no session down. One router that fails does not keep the
+// others from it.
 func (s *Speaker) resend(ctx context.Context) error {
 	if err := s.applyPolicy(ctx, s.subsetsInUse(nil)); err != nil {
 		return err

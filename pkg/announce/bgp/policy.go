@@ -14,6 +14,8 @@ import (
 	"github.com/osrg/gobgp/v4/api"
 )
 
+// markASN is the autonomous system of marks.
+//
 // How a route goes to some peers only: gobgp has one table for all of them and
 // one export policy. A route for a subset of the peers carries a mark, a large
 // community (RFC 8092) under the reserved AS 4294967295 (RFC 7300). The policy
@@ -21,8 +23,13 @@ import (
 // before a route leaves. A mark is in the policy before the first route has it.
 const markASN = 4294967295
 
+// Names of the policies in gobgp; they appear in its log only.
 const (
+	// importPolicy takes nothing but our own routes into the table. A route of a
+	// router would otherwise be sent on to the others: every node would be a
+	// transit between them.
 	importPolicy = "own-routes"
+	// exportPolicy holds back marked routes and sets next hops.
 	exportPolicy = "to-peers"
 )
 
@@ -34,6 +41,8 @@ func (s *Speaker) applyPolicy(ctx context.Context, subsets []string) error {
 		marks[id] = s.markOf(id)
 	}
 	req := s.buildPolicy(marks)
+	// SetPolicies replaces every set and statement in gobgp, and most calls would
+	// change nothing.
 	text := req.String()
 	if text == s.policy {
 		return nil
@@ -45,6 +54,9 @@ func (s *Speaker) applyPolicy(ctx context.Context, subsets []string) error {
 	return nil
 }
 
+// markOf returns the mark of a subset, a new one if it has none. Numbers are not
+// given out again: a route in gobgp's queue may still carry an old one, and would
+// go to the peers of another subset.
 func (s *Speaker) markOf(id string) uint32 {
 	if m, ok := s.subsets[id]; ok {
 		return m
@@ -53,7 +65,8 @@ func (s *Speaker) markOf(id string) uint32 {
 	return s.nextMark
 }
 
-// subsetsInUse returns the subsets of the routes that are set, and of more.
+// subsetsInUse returns the subsets of the routes that are set, and of more, in
+// order: equal sets must give equal policies, or applyPolicy would set them anew.
 func (s *Speaker) subsetsInUse(more map[netip.Prefix]Route) []string {
 	found := map[string]bool{}
 	for _, routes := range []map[netip.Prefix]Route{s.routes, more} {
@@ -67,7 +80,8 @@ func (s *Speaker) subsetsInUse(more map[netip.Prefix]Route) []string {
 }
 
 // assignPolicies puts the policies in force: once, since changing them later
-// keeps the assignment.
+// keeps the assignment. What no statement of the import policy accepts is
+// rejected; what no statement of the export policy rejects is sent.
 func (s *Speaker) assignPolicies(ctx context.Context) error {
 	for _, a := range []*api.PolicyAssignment{
 		{
@@ -86,6 +100,9 @@ func (s *Speaker) assignPolicies(ctx context.Context) error {
 	return nil
 }
 
+// buildPolicy makes the policies from the marks and from what each session can
+// carry. The order of the statements matters: marks are looked at before they are
+// taken off, and a statement without a route action goes on to the next.
 func (s *Speaker) buildPolicy(marks map[string]uint32) *api.SetPoliciesRequest {
 	b := &policyBuilder{}
 	for _, id := range slices.Sorted(maps.Keys(marks)) {
@@ -130,6 +147,8 @@ func (b *policyBuilder) add(name string, c *api.Conditions, a *api.Actions) {
 	b.statements = append(b.statements, &api.Statement{Name: name, Conditions: c, Actions: a})
 }
 
+// neighbors adds a set of peers, as host prefixes: gobgp matches the address of a
+// session by prefix.
 func (b *policyBuilder) neighbors(name string, addrs []netip.Addr, match api.MatchSet_Type) *api.MatchSet {
 	list := make([]string, len(addrs))
 	for i, a := range addrs {
@@ -140,6 +159,7 @@ func (b *policyBuilder) neighbors(name string, addrs []netip.Addr, match api.Mat
 	return &api.MatchSet{Type: match, Name: name}
 }
 
+// marked adds a set of marks, as a regular expression on "asn:value1:value2".
 func (b *policyBuilder) marked(name, pattern string) *api.MatchSet {
 	b.sets = append(b.sets, &api.DefinedSet{
 		DefinedType: api.DefinedType_DEFINED_TYPE_LARGE_COMMUNITY, Name: name, List: []string{pattern},
@@ -147,7 +167,9 @@ func (b *policyBuilder) marked(name, pattern string) *api.MatchSet {
 	return &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: name}
 }
 
-// rejectOutside keeps routes with a mark from all peers but members.
+// rejectOutside keeps routes with a mark from all peers but members. It rejects
+// outside rather than accepts inside, because an accept would end the policy
+// before next hops are set and marks are taken off.
 func (b *policyBuilder) rejectOutside(mark uint32, members []netip.Addr) {
 	name := fmt.Sprintf("mark-%d", mark)
 	c := &api.Conditions{LargeCommunitySet: b.marked(name, fmt.Sprintf("^%d:1:%d$", uint32(markASN), mark))}
@@ -173,6 +195,9 @@ func (b *policyBuilder) nextHops(s *Speaker) {
 	b.nextHop("ipv4-over-ipv6", overIPv6, api.Family_AFI_IP, s.nodeAddress(netip.Addr.Is4))
 }
 
+// nextHop sets hop for the routes of one family to peers, or holds them back if
+// there is none: the local address of the session is of the wrong family, and a
+// route without a valid next hop would be ignored (RFC 4271 section 6.3).
 func (b *policyBuilder) nextHop(name string, peers []netip.Addr, afi api.Family_Afi, hop netip.Addr) {
 	if len(peers) == 0 {
 		return
@@ -187,6 +212,8 @@ func (b *policyBuilder) nextHop(name string, peers []netip.Addr, afi api.Family_
 	}, actions)
 }
 
+// stripMarks takes all marks off, as the last statement. They are of no use to
+// anybody outside, and the reserved AS in them would look like a mistake.
 func (b *policyBuilder) stripMarks() {
 	pattern := fmt.Sprintf("^%d:1:[0-9]+$", uint32(markASN))
 	b.add("strip-marks", &api.Conditions{LargeCommunitySet: b.marked("marks", pattern)}, &api.Actions{
@@ -194,6 +221,8 @@ func (b *policyBuilder) stripMarks() {
 	})
 }
 
+// nodeAddress returns the first address of this node in a family, as kubelet
+// orders them; the zero Addr if it has none.
 func (s *Speaker) nodeAddress(is func(netip.Addr) bool) netip.Addr {
 	for _, a := range s.nodes {
 		if is(a) {
@@ -203,7 +232,9 @@ func (s *Speaker) nodeAddress(is func(netip.Addr) bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// carries reports whether routes to addr can go over the session with p.
+// carries reports whether routes to addr can go over the session with p. It says
+// in Go what nextHops says in gobgp's terms; the two must agree, or the counts in
+// the status are wrong.
 func (s *Speaker) carries(p *peer, addr netip.Addr) bool {
 	switch {
 	case p.Address.Is4() && addr.Is6():

@@ -17,7 +17,8 @@ import (
 )
 
 // batch is how many routes one call to gobgp changes. A call holds up
-// everything else in it, keepalives excepted.
+// everything else in it, keepalives excepted: with all of 10,000 routes in one,
+// a session that comes up meanwhile would wait for them.
 const batch = 500
 
 // SetRoutes makes routes what is announced, each prefix at most once: the
@@ -29,7 +30,7 @@ func (s *Speaker) SetRoutes(ctx context.Context, routes []Route) error {
 		return errClosed
 	}
 	wanted := make(map[netip.Prefix]Route, len(routes))
-	var add []Route
+	var add, remove []Route
 	for _, r := range routes {
 		r = r.normal()
 		wanted[r.Prefix] = r
@@ -37,81 +38,82 @@ func (s *Speaker) SetRoutes(ctx context.Context, routes []Route) error {
 			add = append(add, r)
 		}
 	}
-	var remove []netip.Prefix
 	for prefix := range s.routes {
 		if _, ok := wanted[prefix]; !ok {
-			remove = append(remove, prefix)
+			// gobgp finds what to withdraw by the prefix alone.
+			remove = append(remove, Route{Prefix: prefix})
 		}
 	}
 	if len(add) > 0 {
+		// A mark that the policy does not know yet would leave with the route,
+		// to all routers.
 		if err := s.applyPolicy(ctx, s.subsetsInUse(wanted)); err != nil {
 			return err
 		}
 	}
 	// What is new first: an address that moves between prefixes or peers is
 	// then never without a route.
-	if err := s.addRoutes(ctx, add); err != nil {
+	if err := s.change(ctx, "announcing", add, s.announce); err != nil {
 		return err
 	}
-	return s.removeRoutes(ctx, remove)
+	return s.change(ctx, "withdrawing", remove, s.withdraw)
 }
 
-func (s *Speaker) addRoutes(ctx context.Context, routes []Route) error {
+// change hands routes to gobgp in batches. What was done stays done when one
+// fails: s.routes holds what gobgp was given, so that the next SetRoutes goes on
+// from there.
+func (s *Speaker) change(ctx context.Context, doing string, routes []Route, apply func([]Route, []*apiutil.Path) error) error {
 	for chunk := range slices.Chunk(routes, batch) {
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("announcing %d routes: %w", len(routes), err)
+			return fmt.Errorf("%s %d routes: %w", doing, len(routes), err)
 		}
 		paths := make([]*apiutil.Path, len(chunk))
 		for i, r := range chunk {
 			path, err := s.path(r)
 			if err != nil {
-				return fmt.Errorf("announcing %s: %w", r.Prefix, err)
+				return fmt.Errorf("%s %s: %w", doing, r.Prefix, err)
 			}
 			paths[i] = path
 		}
-		if _, err := s.bgp.AddPath(apiutil.AddPathRequest{Paths: paths}); err != nil {
-			return fmt.Errorf("announcing %s and %d more: %w", chunk[0].Prefix, len(chunk)-1, err)
-		}
-		for _, r := range chunk {
-			s.routes[r.Prefix] = r
+		if err := apply(chunk, paths); err != nil {
+			return fmt.Errorf("%s %s and %d more: %w", doing, chunk[0].Prefix, len(chunk)-1, err)
 		}
 	}
 	return nil
 }
 
-func (s *Speaker) removeRoutes(ctx context.Context, prefixes []netip.Prefix) error {
-	for chunk := range slices.Chunk(prefixes, batch) {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("withdrawing %d routes: %w", len(prefixes), err)
-		}
-		paths := make([]*apiutil.Path, len(chunk))
-		for i, prefix := range chunk {
-			path, err := s.path(Route{Prefix: prefix})
-			if err != nil {
-				return fmt.Errorf("withdrawing %s: %w", prefix, err)
-			}
-			paths[i] = path
-		}
-		if err := s.bgp.DeletePath(apiutil.DeletePathRequest{Paths: paths}); err != nil {
-			return fmt.Errorf("withdrawing %s and %d more: %w", chunk[0], len(chunk)-1, err)
-		}
-		for _, prefix := range chunk {
-			delete(s.routes, prefix)
-		}
+func (s *Speaker) announce(routes []Route, paths []*apiutil.Path) error {
+	if _, err := s.bgp.AddPath(apiutil.AddPathRequest{Paths: paths}); err != nil {
+		return err
+	}
+	for _, r := range routes {
+		s.routes[r.Prefix] = r
+	}
+	return nil
+}
+
+func (s *Speaker) withdraw(routes []Route, paths []*apiutil.Path) error {
+	if err := s.bgp.DeletePath(apiutil.DeletePathRequest{Paths: paths}); err != nil {
+		return err
+	}
+	for _, r := range routes {
+		delete(s.routes, r.Prefix)
 	}
 	return nil
 }
 
 // originIGP is the ORIGIN of routes that come from inside (RFC 4271 section
-// 5.1.1).
+// 5.1.1). Routers prefer it to INCOMPLETE, so all nodes must give the same for
+// their routes to be of equal cost.
 const originIGP = 0
 
 // path is a route as gobgp wants it. The unspecified next hop stands for the
-// local address of each session.
+// local address of each session: one path then serves routers on several links,
+// each of which must get an address that it can reach.
 func (s *Speaker) path(r Route) (*apiutil.Path, error) {
 	nlri, err := bgp.NewIPAddrPrefix(r.Prefix)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("encoding the prefix: %w", err)
 	}
 	fam, hop := bgp.RF_IPv4_UC, netip.IPv4Unspecified()
 	if r.Prefix.Addr().Is6() {
@@ -119,7 +121,7 @@ func (s *Speaker) path(r Route) (*apiutil.Path, error) {
 	}
 	next, err := nextHopAttribute(fam, nlri, hop)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("encoding the next hop: %w", err)
 	}
 	attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(originIGP), next}
 	if len(r.Communities) > 0 {
@@ -132,6 +134,8 @@ func (s *Speaker) path(r Route) (*apiutil.Path, error) {
 	return &apiutil.Path{Family: fam, Nlri: nlri, Attrs: attrs}, nil
 }
 
+// nextHopAttribute is NEXT_HOP for IPv4 (RFC 4271 section 5.1.3). Other families
+// have the next hop in MP_REACH_NLRI, together with the prefix (RFC 4760).
 func nextHopAttribute(fam bgp.Family, nlri bgp.NLRI, hop netip.Addr) (bgp.PathAttributeInterface, error) {
 	if fam == bgp.RF_IPv4_UC {
 		return bgp.NewPathAttributeNextHop(hop)
@@ -139,7 +143,10 @@ func nextHopAttribute(fam bgp.Family, nlri bgp.NLRI, hop netip.Addr) (bgp.PathAt
 	return bgp.NewPathAttributeMpReachNLRI(fam, []bgp.PathNLRI{{NLRI: nlri}}, hop)
 }
 
-// Routes reads back from gobgp's table what is announced, ordered by prefix.
+// Routes reads back what is announced, ordered by prefix: from gobgp's table, not
+// from what was set, because a path that gobgp dropped or rejected shows in the
+// difference only. The table is the global one, before the export policy: what
+// each router gets is counted by Sessions.
 func (s *Speaker) Routes(context.Context) ([]Route, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,6 +175,9 @@ func (s *Speaker) Routes(context.Context) ([]Route, error) {
 	return out, nil
 }
 
+// readRoute turns a path of the table back into the Route that it was made from.
+// Only the first path counts: we are the only source of paths, and a second one
+// for a prefix replaces the first.
 func readRoute(nlri bgp.NLRI, paths []*apiutil.Path, subsets map[uint32]string) (Route, bool) {
 	prefix, ok := nlri.(*bgp.IPAddrPrefix)
 	if !ok || len(paths) == 0 {

@@ -11,9 +11,11 @@ import (
 
 // sourceFor returns the local address for a session with a router: the address
 // that the kernel takes for packets to it, unless the same interface also has
-// one of preferred. Leaving the choice to the kernel alone would, for IPv6,
-// often take an address that changes (RFC 8981) or one that the router does not
-// know as a neighbor.
+// one of preferred, which are the InternalIPs of the Node. Leaving the choice to
+// the kernel alone would, for IPv6, often take an address that changes (RFC
+// 8981) or one that the router does not know as a neighbor. An InternalIP of
+// another interface is not taken: without multihop the router would see a
+// neighbor that is not on the link, and refuse.
 func sourceFor(router netip.Addr, preferred []netip.Addr) (netip.Addr, error) {
 	chosen, err := kernelSource(router)
 	if err != nil {
@@ -29,8 +31,11 @@ func sourceFor(router netip.Addr, preferred []netip.Addr) (netip.Addr, error) {
 }
 
 // kernelSource asks the kernel which address it would send from. Connecting a
-// UDP socket sends nothing.
+// UDP socket sends nothing but makes the kernel choose route and source as for
+// TCP, with all rules and tables of the host. The port does not matter to it.
 func kernelSource(router netip.Addr) (netip.Addr, error) {
+	// An address that is not routed fails at once, so there is nothing for a
+	// deadline to end.
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(router, 179)))
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("no route to %s: %w", router, err)
@@ -54,6 +59,9 @@ func addressesBeside(addr netip.Addr) map[netip.Addr]bool {
 	return nil
 }
 
+// interfaceAddresses returns the addresses of one interface as a set. The
+// interface may go away while we look (pods come and go on a node): then it has
+// none.
 func interfaceAddresses(i net.Interface) map[netip.Addr]bool {
 	addrs, err := i.Addrs()
 	if err != nil {

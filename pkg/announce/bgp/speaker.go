@@ -38,6 +38,10 @@ type Config struct {
 }
 
 // Speaker announces routes to peers. Its methods may be called concurrently.
+//
+// One mutex guards all of it, and is held over calls to gobgp. gobgp calls back
+// from goroutines of its own (events) or under its own locks (log), so what it
+// calls must not wait for ours: see onLogEvent.
 type Speaker struct {
 	bgp      *server.BgpServer
 	log      logr.Logger
@@ -63,6 +67,8 @@ func New(ctx context.Context, c Config) (*Speaker, error) {
 	if !c.RouterID.Is4() {
 		return nil, fmt.Errorf("starting the BGP speaker: router ID %s is not in the form of an IPv4 address", c.RouterID)
 	}
+	// Sessions are watched until this context ends. It must outlive the caller's,
+	// which has ended when Close is called.
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Speaker{
 		log: c.Log, notify: c.OnChange, stop: stop, routerID: c.RouterID,
@@ -72,6 +78,8 @@ func New(ctx context.Context, c Config) (*Speaker, error) {
 	if s.notify == nil {
 		s.notify = func() {}
 	}
+	// gobgp filters by this level before it calls the handler, which must see
+	// what is logged at debug level.
 	level := &slog.LevelVar{}
 	level.Set(slog.LevelDebug)
 	s.bgp = server.NewBgpServer(server.LoggerOption(slog.New(&logHandler{log: c.Log, onEvent: s.onLogEvent}), level))
@@ -83,13 +91,15 @@ func New(ctx context.Context, c Config) (*Speaker, error) {
 	return s, nil
 }
 
+// start brings gobgp up with policies in force before there is any peer: a session
+// that came up earlier would exchange routes with nothing in between.
 func (s *Speaker) start(ctx context.Context, id netip.Addr) error {
 	err := s.bgp.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
 		Asn: globalASN, RouterId: id.String(), ListenPort: -1,
 		Families: []uint32{familyIndexIPv4, familyIndexIPv6},
 	}})
 	if err != nil {
-		return err
+		return fmt.Errorf("starting gobgp: %w", err)
 	}
 	if err := s.applyPolicy(ctx, nil); err != nil {
 		return err
@@ -97,10 +107,15 @@ func (s *Speaker) start(ctx context.Context, id netip.Addr) error {
 	if err := s.assignPolicies(ctx); err != nil {
 		return err
 	}
-	return s.bgp.WatchEvent(ctx, server.WatchEventMessageCallbacks{OnPeerUpdate: s.peerEvent}, server.WatchPeer())
+	callbacks := server.WatchEventMessageCallbacks{OnPeerUpdate: s.peerEvent}
+	if err := s.bgp.WatchEvent(ctx, callbacks, server.WatchPeer()); err != nil {
+		return fmt.Errorf("watching the states of sessions: %w", err)
+	}
+	return nil
 }
 
-// gobgp numbers address families in StartBgp in its own way.
+// gobgp numbers address families in StartBgp in its own way: by their position in
+// a list of its configuration, not by AFI and SAFI.
 const (
 	familyIndexIPv4 = 0
 	familyIndexIPv6 = 1
@@ -115,6 +130,7 @@ func (s *Speaker) Close() error {
 	if s.retry != nil {
 		s.retry.Stop()
 	}
+	// Not under the lock: StopBgp waits for callbacks, which take it.
 	s.mu.Unlock()
 	s.stop()
 	err := s.bgp.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: true})
@@ -124,7 +140,7 @@ func (s *Speaker) Close() error {
 	return nil
 }
 
-// errClosed is what a closed Speaker answers.
+// errClosed is what a closed Speaker answers: it does not start again.
 var errClosed = errors.New("the BGP speaker is closed")
 
 // SetPeers makes peers the routers to talk to, and nodeAddresses the addresses
@@ -156,7 +172,9 @@ func (s *Speaker) SetPeers(ctx context.Context, nodeAddresses []netip.Addr, peer
 	return err
 }
 
-// removeUnwanted ends the sessions with peers that are gone or have changed.
+// removeUnwanted ends the sessions with peers that are gone or have changed. It
+// runs before peers are added: a peer that only got another name keeps its
+// address, which is free only then.
 func (s *Speaker) removeUnwanted(ctx context.Context, peers []Peer) {
 	wanted := make(map[string]Peer, len(peers))
 	for _, p := range peers {
@@ -195,6 +213,8 @@ func (s *Speaker) bringUp(ctx context.Context) error {
 	return s.applyPolicy(ctx, s.subsetsInUse(nil))
 }
 
+// inOrder returns the peers by name. Of two with one address the same one then
+// gets the session each time, on every node.
 func (s *Speaker) inOrder() []*peer {
 	out := make([]*peer, 0, len(s.peers))
 	for _, p := range s.peers {
@@ -209,6 +229,8 @@ func (s *Speaker) inOrder() []*peer {
 	return out
 }
 
+// retryLater calls bringUp once more after a while. There is one timer, however
+// many peers wait; a call while it runs starts it anew.
 func (s *Speaker) retryLater(ctx context.Context) {
 	if s.retry != nil {
 		s.retry.Stop()

@@ -41,8 +41,8 @@ func (r Route) Equal(o Route) bool {
 		slices.Equal(r.Peers, o.Peers) && slices.Equal(r.Communities, o.Communities)
 }
 
-// normal returns the route with its lists sorted and without duplicates, so
-// that routes and sets of peers can be compared.
+// normal returns the route with host bits cleared, and its lists sorted and
+// without duplicates, so that routes and sets of peers can be compared.
 func (r Route) normal() Route {
 	r.Prefix = r.Prefix.Masked()
 	r.Peers = sortedSet(r.Peers)
