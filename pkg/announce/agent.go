@@ -42,7 +42,9 @@ const (
 	stuck = 2 * time.Minute
 )
 
-// Speaker announces routes. bgp.Speaker is the one that is used.
+// Speaker announces routes. bgp.Speaker is the one that is used. SetPeers and
+// SetRoutes take all that should be, not changes: a call that fails is mended by
+// the next one, and nobody has to remember what was lost.
 type Speaker interface {
 	SetPeers(ctx context.Context, nodeAddresses []netip.Addr, peers []bgp.Peer) error
 	SetRoutes(ctx context.Context, routes []bgp.Route) error
@@ -52,7 +54,7 @@ type Speaker interface {
 	Close() error
 }
 
-// Config is what an Agent is made of.
+// Config is what an Agent is made of. All but ProxyHealth are required.
 type Config struct {
 	// Node is the name of the Node that this agent announces for.
 	Node string
@@ -66,6 +68,10 @@ type Config struct {
 }
 
 // Agent announces the load-balancer addresses of one node.
+//
+// Everything below speaker belongs to the main loop alone and has no lock. What
+// other goroutines give it goes through atomics and triggers: informers and the
+// check of kube-proxy fire decide, the speaker fires report.
 type Agent struct {
 	config   Config
 	caches   *caches
@@ -128,6 +134,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
+// ignoreCancel makes the end of the context, which is how an agent is stopped, no
+// error. The cause is compared because an error of a library may wrap it.
 func ignoreCancel(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return nil
@@ -175,6 +183,8 @@ func routerID(node string, addrs []netip.Addr) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(v>>24)%223 + 1, byte(v >> 16), byte(v >> 8), byte(v)})
 }
 
+// loop decides when something has changed, and looks after everything now and
+// then. It never waits for the API server: the writer does.
 func (a *Agent) loop(ctx context.Context) {
 	audit := time.NewTicker(auditInterval)
 	defer audit.Stop()
@@ -191,7 +201,8 @@ func (a *Agent) loop(ctx context.Context) {
 			if !sleep(ctx, max(coalesce, coalesceFactor*a.took)) {
 				return
 			}
-			// What fired during the wait is in the snapshot that is taken next.
+			// What fired during the wait is in the snapshot that is taken next. A
+			// change that comes after it fires again.
 			select {
 			case <-a.decide.C():
 			default:
@@ -210,6 +221,8 @@ func (a *Agent) loop(ctx context.Context) {
 // before a restart.
 func (a *Agent) reconcile(ctx context.Context) {
 	started := time.Now()
+	// Deciding looks at everything, not at what changed: 10,000 Services take a
+	// few milliseconds, and there is no state that could go wrong over time.
 	snapshot := a.caches.snapshot()
 	snapshot.ProxyUnhealthy = *a.proxy.Load()
 	a.last = Decide(a.config.Node, snapshot)
@@ -231,7 +244,8 @@ func (a *Agent) reconcile(ctx context.Context) {
 	a.publish()
 }
 
-// audit compares what should be announced with what the BGP table holds.
+// audit compares what should be announced with what the BGP table holds. If that
+// cannot be read, the differences of the last time stand.
 func (a *Agent) audit(ctx context.Context) {
 	actual, err := a.speaker.Routes(ctx)
 	if err != nil {
@@ -243,6 +257,9 @@ func (a *Agent) audit(ctx context.Context) {
 	a.differences = differ(a.routes, actual)
 }
 
+// nodeUID returns the UID of the Node; empty while there is no such Node, and then
+// there is no owner for a NodeAnnouncement yet. A Node that was deleted and
+// created again has another one.
 func nodeUID(name string, s *Snapshot) types.UID {
 	for _, n := range s.Nodes {
 		if n.Name == name {
@@ -252,6 +269,8 @@ func nodeUID(name string, s *Snapshot) types.UID {
 	return ""
 }
 
+// routesOf makes host routes: a load balancer's address is on no link, and a
+// longer prefix than that of the pool draws the traffic to this node.
 func routesOf(announcements []Announcement) []bgp.Route {
 	out := make([]bgp.Route, len(announcements))
 	for i, a := range announcements {
@@ -262,6 +281,9 @@ func routesOf(announcements []Announcement) []bgp.Route {
 	return out
 }
 
+// peersOf turns BGPPeers into what the speaker takes. The schema has checked all
+// of them; the address is a string there and may be older than the schema, so
+// that one bad object must not keep the others from being used.
 func peersOf(d *Decision) []bgp.Peer {
 	out := make([]bgp.Peer, 0, len(d.Peers))
 	for _, p := range d.Peers {
@@ -283,7 +305,9 @@ func peersOf(d *Decision) []bgp.Peer {
 	return out
 }
 
-// publish reports what is announced and how the sessions fare.
+// publish reports what is announced and the state of the sessions: as metrics, as
+// Events and in the NodeAnnouncement. It does not decide, so that a session that
+// flaps costs nothing but a report.
 func (a *Agent) publish() {
 	r := report{decision: &a.last, sessions: a.speaker.Sessions(), differences: a.differences}
 	a.metrics.setSessions(r.sessions)

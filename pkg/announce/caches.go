@@ -25,7 +25,8 @@ import (
 // byService indexes EndpointSlices by the Service that they belong to.
 const byService = "service"
 
-// caches hold what the API server says, reduced to what Decide reads.
+// caches hold what the API server says, reduced to what Decide reads. They go on
+// answering while it is away: an agent then announces what it last knew.
 type caches struct {
 	core     informers.SharedInformerFactory
 	services cache.SharedIndexInformer
@@ -38,6 +39,8 @@ type caches struct {
 // newCaches prepares the informers; changed is called for every change that a
 // decision may depend on.
 func newCaches(kube kubernetes.Interface, c *client.Client, changed func()) (*caches, error) {
+	// No resync: it would call changed for every object without a change, and the
+	// audit looks after lost ones anyway.
 	core := informers.NewSharedInformerFactoryWithOptions(kube, 0, informers.WithTransform(reduce))
 	k := &caches{
 		core:     core,
@@ -59,6 +62,7 @@ func newCaches(kube kubernetes.Interface, c *client.Client, changed func()) (*ca
 	return k, nil
 }
 
+// all returns every informer, for what is done to each of them.
 func (k *caches) all() []cache.SharedIndexInformer {
 	return []cache.SharedIndexInformer{
 		k.services, k.slices, k.nodes, k.classes.SharedIndexInformer, k.peers.SharedIndexInformer,
@@ -67,6 +71,8 @@ func (k *caches) all() []cache.SharedIndexInformer {
 
 // run starts the informers and waits for them; it fails only with the context.
 func (k *caches) run(ctx context.Context) error {
+	// An incomplete list must not be decided on: what is missing in it would be
+	// withdrawn.
 	synced := make([]cache.InformerSynced, 0, 5)
 	for _, i := range k.all() {
 		go i.RunWithContext(ctx)
@@ -87,7 +93,9 @@ func (k *caches) run(ctx context.Context) error {
 // slowSync is when a start is so slow that somebody will look into the log.
 const slowSync = 10 * time.Second
 
-// snapshot is what the caches hold now.
+// snapshot is what the caches hold now. It shares their objects, which nobody
+// changes; taking it under a lock would not help, because informers of different
+// kinds are never of one moment.
 func (k *caches) snapshot() *Snapshot {
 	return &Snapshot{
 		Services:  list[*corev1.Service](k.services),
@@ -98,6 +106,7 @@ func (k *caches) snapshot() *Snapshot {
 	}
 }
 
+// list returns the objects of an informer, in no order.
 func list[T any](i cache.SharedIndexInformer) []T {
 	items := i.GetStore().List()
 	out := make([]T, len(items))
@@ -107,6 +116,8 @@ func list[T any](i cache.SharedIndexInformer) []T {
 	return out
 }
 
+// slicesOf finds the EndpointSlices of a Service by an index: going through all
+// of them for each of ten thousand Services would be 100 million comparisons.
 func (k *caches) slicesOf(service types.NamespacedName) []*discoveryv1.EndpointSlice {
 	// The only error is an unknown index.
 	items, err := k.slices.GetIndexer().ByIndex(byService, service.String())
@@ -120,6 +131,8 @@ func (k *caches) slicesOf(service types.NamespacedName) []*discoveryv1.EndpointS
 	return out
 }
 
+// serviceOfSlice is the index function. The label says which Service a slice
+// belongs to; its name and its owner do not (KEP-752).
 func serviceOfSlice(obj any) ([]string, error) {
 	s, ok := obj.(*discoveryv1.EndpointSlice)
 	if !ok || s.Labels[discoveryv1.LabelServiceName] == "" {
@@ -142,7 +155,9 @@ func onChange(changed func()) cache.ResourceEventHandler {
 	}
 }
 
-// sameForDecide compares two versions of an object that reduce went over.
+// sameForDecide compares two versions of an object that reduce went over. Only
+// Nodes are looked at closely: the others are rarely updated without a change
+// that matters, and comparing them costs as much as deciding.
 func sameForDecide(old, now any) bool {
 	a, okA := old.(metav1.Object)
 	b, okB := now.(metav1.Object)
@@ -156,6 +171,7 @@ func sameForDecide(old, now any) bool {
 	if !isNode {
 		return false
 	}
+	// A copy, because the cache shares old with its other readers.
 	o := *old.(*corev1.Node)
 	o.ResourceVersion = n.ResourceVersion
 	return reflect.DeepEqual(&o, n)
@@ -163,7 +179,8 @@ func sameForDecide(old, now any) bool {
 
 // reduce drops from an object what Decide does not read, before it enters a
 // cache: ten thousand Services and their EndpointSlices must fit into a few
-// tens of megabytes on every node.
+// tens of megabytes on every node. A field that Decide comes to read must be kept
+// here, or it is always empty.
 func reduce(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *corev1.Service:
@@ -176,6 +193,8 @@ func reduce(obj any) (any, error) {
 	return obj, nil
 }
 
+// reduceService drops also the labels, annotations and ports: what a Service asks
+// for is the controller's business, and its answer is in the status.
 func reduceService(s *corev1.Service) {
 	s.ObjectMeta = reduceMeta(s.ObjectMeta)
 	s.Spec = corev1.ServiceSpec{
@@ -190,6 +209,8 @@ func reduceService(s *corev1.Service) {
 	}
 }
 
+// reduceSlice keeps where endpoints are and whether they take traffic; their
+// addresses are for kube-proxy.
 func reduceSlice(s *discoveryv1.EndpointSlice) {
 	service := s.Labels[discoveryv1.LabelServiceName]
 	s.ObjectMeta = reduceMeta(s.ObjectMeta)
@@ -201,6 +222,9 @@ func reduceSlice(s *discoveryv1.EndpointSlice) {
 	}
 }
 
+// reduceNode keeps all labels, since a nodeSelector may name any of them, but of
+// taints and conditions only the ones that count: kubelet writes a time into a
+// condition every few minutes, and sameForDecide must not see it.
 func reduceNode(n *corev1.Node) {
 	kept := n.Labels
 	n.ObjectMeta = reduceMeta(n.ObjectMeta)
@@ -221,6 +245,7 @@ func reduceNode(n *corev1.Node) {
 	n.Status = status
 }
 
+// reduceMeta drops managedFields above all, which are often half of an object.
 func reduceMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Name: m.Name, Namespace: m.Namespace, UID: m.UID,

@@ -131,6 +131,8 @@ func (d *decider) decide() Decision {
 	return d.out
 }
 
+// findNode looks for our own Node. Without it nothing is known of labels and
+// taints, so nothing is announced; the agent's pod may be faster than the cache.
 func (d *decider) findNode() {
 	for _, n := range d.snapshot.Nodes {
 		if n.Name == d.node {
@@ -141,6 +143,8 @@ func (d *decider) findNode() {
 	}
 }
 
+// internalAddresses passes over what is no address: a Node's addresses are written
+// by kubelet and cloud providers, and no schema checks them.
 func internalAddresses(n *corev1.Node) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range n.Status.Addresses {
@@ -154,7 +158,9 @@ func internalAddresses(n *corev1.Node) []netip.Addr {
 	return out
 }
 
-// ineligibleReason says why a node announces nothing at all.
+// ineligibleReason says why a node announces nothing at all; empty if it may. It
+// reads the Node only, because every agent asks it of every node, to agree on
+// who announces a Service with session affinity.
 func ineligibleReason(n *corev1.Node) string {
 	if n.DeletionTimestamp != nil {
 		return "the Node is being deleted"
@@ -172,6 +178,8 @@ func ineligibleReason(n *corev1.Node) string {
 	return ""
 }
 
+// choosePeers picks the BGPPeers for this node, also if it announces nothing: the
+// sessions stay up, so that announcing again takes no time.
 func (d *decider) choosePeers() {
 	for _, p := range d.snapshot.Peers {
 		sel, err := selector(p.Spec.NodeSelector)
@@ -198,6 +206,8 @@ func selector(s *metav1.LabelSelector) (labels.Selector, error) {
 	return metav1.LabelSelectorAsSelector(s)
 }
 
+// readClasses reads the classes that are announced. The controller shows in their
+// conditions what is wrong with them; here they count as far as they can be read.
 func (d *decider) readClasses() {
 	d.classes = make(map[string]*class, len(d.snapshot.Classes))
 	var defaults []string
@@ -212,12 +222,17 @@ func (d *decider) readClasses() {
 			d.classes[c.Name] = r
 		}
 	}
-	// Two defaults: neither is used, whichever of them announces.
+	// Two defaults: neither is used, whichever of them announces. The controller
+	// goes by the same rule, so that no address is assigned by one and announced
+	// by the other.
 	if len(defaults) == 1 {
 		d.fallback = d.classes[defaults[0]]
 	}
 }
 
+// readClass returns nil for a class whose nodes cannot be told: announcing from
+// all of them could draw traffic into a network that it must stay out of. A bad
+// community is left out instead, because the route works without it.
 func (d *decider) readClass(c *v1alpha1.LoadBalancerClass) *class {
 	sel, err := selector(c.Spec.NodeSelector)
 	if err != nil {
@@ -239,7 +254,8 @@ func (d *decider) readClass(c *v1alpha1.LoadBalancerClass) *class {
 	return r
 }
 
-// parseCommunity reads "asn:value" (RFC 1997).
+// parseCommunity reads "asn:value" (RFC 1997), each of 16 bits. The schema lets
+// nothing else in; an object may be older than the schema.
 func parseCommunity(text string) (uint32, error) {
 	high, low, ok := strings.Cut(text, ":")
 	h, errHigh := strconv.ParseUint(high, 10, 16)
@@ -260,6 +276,7 @@ func (d *decider) service(svc *corev1.Service, found map[netip.Addr]Announcement
 		return
 	}
 	name := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
+	// Each family for itself: a dual-stack Service can have endpoints of one only.
 	slices := d.snapshot.Endpoints(name)
 	for _, addr := range loadBalancerAddresses(svc) {
 		if d.shouldAnnounce(svc, c, usableEndpoints(slices, familyOf(addr))) {
@@ -284,8 +301,8 @@ func (d *decider) classOf(svc *corev1.Service) *class {
 	return d.classes[name]
 }
 
-// shouldAnnounce reports whether this node announces an address of a Service whose
-// endpoints are where e says.
+// shouldAnnounce reports whether this node announces an address of a Service
+// whose endpoints are where e says.
 func (d *decider) shouldAnnounce(svc *corev1.Service, c *class, e endpointNodes) bool {
 	local := svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 	if !e.any || local && !e.nodes[d.node] {
@@ -318,6 +335,8 @@ func (d *decider) owner(svc *corev1.Service, c *class, e endpointNodes, local bo
 	return cmp.Or(bestReady.node, best.node)
 }
 
+// eligible returns the nodes that may announce a class, by what all agents know.
+// Most classes never ask, so it is computed when first needed.
 func (d *decider) eligible(c *class) []*corev1.Node {
 	if c.known {
 		return c.eligible
@@ -331,6 +350,7 @@ func (d *decider) eligible(c *class) []*corev1.Node {
 	return c.eligible
 }
 
+// nodeReady is about the choice of an owner only: see Decide.
 func nodeReady(n *corev1.Node) bool {
 	for _, c := range n.Status.Conditions {
 		if c.Type == corev1.NodeReady {
@@ -360,10 +380,14 @@ func merge(found map[netip.Addr]Announcement, a Announcement) {
 	found[have.Addr] = have
 }
 
+// before orders Services, so that the one that stands for a shared address does not
+// depend on the order in which a cache lists them.
 func before(a, b types.NamespacedName) bool {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name)) < 0
 }
 
+// sortedUnion returns the elements of both lists in order, each once. It never
+// changes a: lists of a class are shared by all its announcements.
 func sortedUnion[T cmp.Ordered](a, b []T) []T {
 	if len(b) == 0 && slices.IsSorted(a) {
 		return a

@@ -33,6 +33,9 @@ func usableEndpoints(slices []*discoveryv1.EndpointSlice, family discoveryv1.Add
 	return nodesWith(slices, family, isServingTerminating)
 }
 
+// nodesWith finds the nodes that have an endpoint of a family for which is holds.
+// The map is made when the first is found: most Services of a large cluster are
+// asked about by every node and have few endpoints.
 func nodesWith(slices []*discoveryv1.EndpointSlice, family discoveryv1.AddressType, is func(discoveryv1.EndpointConditions) bool) endpointNodes {
 	found := endpointNodes{}
 	for _, s := range slices {
@@ -61,10 +64,14 @@ func isReady(c discoveryv1.EndpointConditions) bool {
 	return ptr.Deref(c.Ready, true)
 }
 
+// isServingTerminating reads a missing serving as the readiness, which it is equal
+// to for endpoints that do not terminate.
 func isServingTerminating(c discoveryv1.EndpointConditions) bool {
 	return ptr.Deref(c.Terminating, false) && ptr.Deref(c.Serving, isReady(c))
 }
 
+// familyOf returns the address type of the EndpointSlices that serve an address:
+// traffic to an IPv6 address never reaches an IPv4 endpoint.
 func familyOf(a netip.Addr) discoveryv1.AddressType {
 	if a.Is4() {
 		return discoveryv1.AddressTypeIPv4

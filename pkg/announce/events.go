@@ -51,7 +51,8 @@ const (
 )
 
 // sessionEvents puts an Event on a BGPPeer when its session with this node
-// comes up, goes down, or is down for another reason than before.
+// comes up, goes down, or is down for another reason than before. It remembers
+// what it said in memory only, so a new agent says each session's state once.
 type sessionEvents struct {
 	recorder record.EventRecorder
 	seen     map[string]seenSession // by peer
@@ -62,6 +63,8 @@ type seenSession struct {
 	message string
 }
 
+// note takes the sessions as they are now. Those of peers that are gone are
+// forgotten: one that comes back under the same name is new.
 func (e *sessionEvents) note(peers []*v1alpha1.BGPPeer, sessions []bgp.Session) {
 	objects := make(map[string]*v1alpha1.BGPPeer, len(peers))
 	for _, p := range peers {
@@ -78,6 +81,8 @@ func (e *sessionEvents) note(peers []*v1alpha1.BGPPeer, sessions []bgp.Session) 
 	e.seen = now
 }
 
+// emit has no Event for a session of which nothing is known yet: each start of an
+// agent would warn of every router.
 func (e *sessionEvents) emit(p *v1alpha1.BGPPeer, s bgp.Session) {
 	switch {
 	case s.Up() && s.Message == "":

@@ -13,7 +13,8 @@ import (
 
 const (
 	// proxyInterval is how often kube-proxy is asked, and proxyTimeout how long
-	// an answer may take.
+	// an answer may take. With proxyFailures they make it about 6 s until a node whose
+	// kube-proxy is gone withdraws: traffic to it goes nowhere meanwhile.
 	proxyInterval = 2 * time.Second
 	proxyTimeout  = time.Second
 	// proxyFailures in a row make kube-proxy unhealthy: fewer would withdraw
@@ -56,7 +57,8 @@ func (p *proxyCheck) run(ctx context.Context) {
 	}
 }
 
-// once asks and reports a change.
+// once asks and reports a change. An answer that the end of the context cut off is
+// no answer.
 func (p *proxyCheck) once(ctx context.Context) {
 	err := p.ask(ctx)
 	if ctx.Err() != nil {
@@ -69,7 +71,8 @@ func (p *proxyCheck) once(ctx context.Context) {
 	}
 }
 
-// judge returns the problem after one more answer.
+// judge returns the problem after one more answer: one good answer is enough to be
+// healthy, while a single bad one is not enough to be unhealthy.
 func (p *proxyCheck) judge(err error) string {
 	if err == nil {
 		p.failures, p.healthy = 0, true
@@ -83,16 +86,18 @@ func (p *proxyCheck) judge(err error) string {
 	return fmt.Sprintf("kube-proxy is not healthy: %v; if no kube-proxy runs here, start the agent with --kube-proxy-health=\"\"", err)
 }
 
+// ask returns nil for the status 200 only: kube-proxy answers 503 while its rules
+// are out of date, or its node is about to be deleted (KEP-3836).
 func (p *proxyCheck) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, proxyTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("asking kube-proxy: %w", err)
 	}
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return err
+		return err // a *url.Error, which names the URL and what was done
 	}
 	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)); err != nil {

@@ -33,7 +33,9 @@ type report struct {
 	differences []string
 }
 
-// status is what a NodeAnnouncement says of a report.
+// status is what a NodeAnnouncement says of a report. It holds nothing that
+// changes by itself, such as an age or a counter of attempts: the writer compares
+// it with what is stored and writes only a difference.
 func (r *report) status() v1alpha1.NodeAnnouncementStatus {
 	established := 0
 	st := v1alpha1.NodeAnnouncementStatus{AddressCount: int32(len(r.decision.Announcements))}
@@ -43,6 +45,7 @@ func (r *report) status() v1alpha1.NodeAnnouncementStatus {
 		}
 		st.BGP = append(st.BGP, v1alpha1.BGPSession{
 			Peer: s.Peer, Address: s.Address.String(), State: string(s.State),
+			// The API stores full seconds; a fraction would never compare equal.
 			Since: metav1.NewTime(s.Since).Rfc3339Copy(), Announced: int32(s.Announced), Message: s.Message,
 		})
 	}
@@ -52,6 +55,9 @@ func (r *report) status() v1alpha1.NodeAnnouncementStatus {
 	return st
 }
 
+// announcedClasses groups the addresses by class, both in the order of the
+// addresses, so that equal decisions give equal statuses. Those above
+// MaxListedAddresses are counted only.
 func announcedClasses(announcements []Announcement) []v1alpha1.AnnouncedClass {
 	var out []v1alpha1.AnnouncedClass
 	position := map[string]int{}
@@ -69,7 +75,9 @@ func announcedClasses(announcements []Announcement) []v1alpha1.AnnouncedClass {
 	return out
 }
 
-// inSync is the condition, without its transition time.
+// inSync is the condition, without its transition time. It has one reason, that of
+// the case that explains most: with the table wrong the state of sessions is
+// beside the point, and a node that withholds needs no peers.
 func (r *report) inSync() metav1.Condition {
 	c := metav1.Condition{Type: v1alpha1.ConditionInSync, Status: metav1.ConditionFalse}
 	d := r.decision
@@ -88,6 +96,7 @@ func (r *report) inSync() metav1.Condition {
 		c.Status, c.Reason = metav1.ConditionTrue, ReasonAnnouncing
 		c.Message = "announces what it should to all its BGP peers"
 	}
+	// Cut at a byte, then drop what is left of the character that it hit.
 	if len(c.Message) > maxConditionMessageLen {
 		c.Message = strings.ToValidUTF8(c.Message[:maxConditionMessageLen], "")
 	}
@@ -105,6 +114,7 @@ func (r *report) down() []string {
 	return out
 }
 
+// listSome joins the first items and counts the rest.
 func listSome(items []string) string {
 	if len(items) <= maxNamedDifferences {
 		return strings.Join(items, "; ")
@@ -112,7 +122,8 @@ func listSome(items []string) string {
 	return fmt.Sprintf("%s; and %d more", strings.Join(items[:maxNamedDifferences], "; "), len(items)-maxNamedDifferences)
 }
 
-// differ names what routes of the BGP table are missing, different or too many.
+// differ names what routes of the BGP table are missing, different or too many, in
+// the order of the lists: a message in random order would be written each time.
 func differ(wanted, actual []bgp.Route) []string {
 	have := make(map[string]bgp.Route, len(actual))
 	for _, r := range actual {
@@ -160,8 +171,11 @@ func carryOver(old, now v1alpha1.NodeAnnouncementStatus) v1alpha1.NodeAnnounceme
 	return now
 }
 
+// isDown does not ask for a state: Idle, Active, OpenSent and OpenConfirm come and
+// go with each attempt.
 func isDown(s v1alpha1.BGPSession) bool { return s.State != string(bgp.Established) }
 
+// sameStatus takes an empty list for a missing one, as the API server stores it.
 func sameStatus(a, b v1alpha1.NodeAnnouncementStatus) bool {
 	return equality.Semantic.DeepEqual(a, b)
 }

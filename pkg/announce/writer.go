@@ -6,6 +6,7 @@ package announce
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
@@ -21,16 +23,20 @@ import (
 )
 
 const (
+	// writeInterval and writeBurst limit the writes of one node to the API server.
 	// A thousand nodes write at most 500 times a second between them while
 	// everything changes, and a first change is visible at once.
 	writeInterval = 2 * time.Second
 	writeBurst    = 3
-	writeTimeout  = 10 * time.Second
+	// writeTimeout bounds one round of reading and writing. An API server that
+	// does not answer within it is taken to be away.
+	writeTimeout = 10 * time.Second
 	// writeRetryMax bounds the wait after failures, which doubles each time.
 	writeRetryMax = time.Minute
 )
 
-// announcements is what the writer needs of the API.
+// announcements is what the writer needs of the API. There is no Watch: this agent
+// is the only one that writes its object, and a conflict makes it read again.
 type announcements interface {
 	Get(ctx context.Context, name string, o metav1.GetOptions) (*v1alpha1.NodeAnnouncement, error)
 	Create(ctx context.Context, a *v1alpha1.NodeAnnouncement, o metav1.CreateOptions) (*v1alpha1.NodeAnnouncement, error)
@@ -38,7 +44,8 @@ type announcements interface {
 }
 
 // writer keeps the NodeAnnouncement of this node as it should be. It writes
-// only what changed, and not often.
+// only what changed, and not often. It runs beside the main loop, which must not
+// wait for an API server: announcing comes first, reporting when it can.
 type writer struct {
 	node    string
 	api     announcements
@@ -68,34 +75,35 @@ func (w *writer) set(owner types.UID, st v1alpha1.NodeAnnouncementStatus) {
 	w.changed.Fire()
 }
 
+// latest returns what set was called with last. A status that was replaced before
+// it was written is never written.
 func (w *writer) latest() (types.UID, *v1alpha1.NodeAnnouncementStatus) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.owner, w.wanted
 }
 
-// run writes until the context ends.
+// run writes until the context ends. After a failure it tries again by itself,
+// since nothing may change for hours.
 func (w *writer) run(ctx context.Context) {
-	retry := writeInterval
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.changed.C():
 		}
-		err := w.write(ctx)
-		for err != nil && ctx.Err() == nil {
+		backoff := wait.Backoff{Duration: writeInterval, Factor: 2, Cap: writeRetryMax, Steps: math.MaxInt}
+		for err := w.write(ctx); err != nil && ctx.Err() == nil; err = w.write(ctx) {
+			retry := backoff.Step()
 			klog.FromContext(ctx).V(1).Info("Could not write the NodeAnnouncement, will try again", "err", err, "in", retry)
 			if !sleep(ctx, retry) {
 				return
 			}
-			retry = min(2*retry, writeRetryMax)
-			err = w.write(ctx)
 		}
-		retry = writeInterval
 	}
 }
 
+// sleep waits, and reports whether it was to the end.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -113,7 +121,7 @@ func (w *writer) write(ctx context.Context) error {
 		return nil
 	}
 	if err := w.limit.Wait(ctx); err != nil {
-		return err
+		return fmt.Errorf("waiting to write NodeAnnouncement %s: %w", w.node, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -138,6 +146,8 @@ func (w *writer) write(ctx context.Context) error {
 	return nil
 }
 
+// upToDate compares with what was last read or written, not with the API: that is
+// why a status at rest costs no request at all.
 func (w *writer) upToDate(st v1alpha1.NodeAnnouncementStatus) bool {
 	return w.current != nil && sameStatus(w.current.Status, carryOver(w.current.Status, *st.DeepCopy()))
 }
