@@ -101,7 +101,12 @@ func (o *agentOptions) validate() error {
 	}
 	if o.metricsAddr != "" {
 		if _, _, err := net.SplitHostPort(o.metricsAddr); err != nil {
-			errs = append(errs, fmt.Errorf("--metrics-address %q is not host:port: %w", o.metricsAddr, err))
+			// Not the error's own text: it repeats the address, unquoted.
+			problem := err.Error()
+			if bad := (*net.AddrError)(nil); errors.As(err, &bad) {
+				problem = bad.Err
+			}
+			errs = append(errs, fmt.Errorf("--metrics-address %q is not host:port: %s", o.metricsAddr, problem))
 		}
 	}
 	if o.proxyHealth != "" {

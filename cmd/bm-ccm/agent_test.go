@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,29 @@ func TestAgentFlagErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whatever is in the flags, mistakes are one line that names the flag, and what
+// is accepted can be listened on and asked.
+func FuzzAgentFlags(f *testing.F) {
+	f.Add("127.0.0.1:9617", "http://127.0.0.1:10256/healthz")
+	f.Add("9617", "localhost:10256")
+	f.Add("", "")
+	f.Add("a\nb", "http://a\nb")
+	f.Add("[::1", "https://[::1")
+	f.Fuzz(func(t *testing.T, metrics, proxy string) {
+		o := &agentOptions{nodeName: "a", metricsAddr: metrics, proxyHealth: proxy}
+		err := o.validate()
+		if err == nil {
+			if u, err := url.Parse(proxy); err != nil || proxy != "" && u.Host == "" {
+				t.Errorf("--kube-proxy-health %q is accepted", proxy)
+			}
+			return
+		}
+		if text := err.Error(); strings.ContainsAny(text, "\r\n") || !strings.Contains(text, "--") {
+			t.Errorf("%q, %q: %q", metrics, proxy, text)
+		}
+	})
 }
 
 func TestAgentNameFromEnvironment(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const crd = `apiVersion: apiextensions.k8s.io/v1
@@ -76,6 +77,21 @@ func TestRun(t *testing.T) {
 	if strings.Contains(string(got), "matchLabels") {
 		t.Error("the fields of a label selector are repeated")
 	}
+}
+
+// A description is a sentence in any language: its first letter may have several
+// bytes.
+func FuzzSentence(f *testing.F) {
+	f.Add("size", "size is in m.")
+	f.Add("size", "size are many")
+	f.Add("", "")
+	f.Add("größe", "größe is üblich")
+	f.Fuzz(func(t *testing.T, name, description string) {
+		got := sentence(name, description)
+		if utf8.ValidString(name) && utf8.ValidString(description) && !utf8.ValidString(got) || strings.Contains(got, "\n") {
+			t.Errorf("%q, %q: %q", name, description, got)
+		}
+	})
 }
 
 func TestRunWithoutCRDs(t *testing.T) {

@@ -288,7 +288,7 @@ func peersOf(d *Decision) []bgp.Peer {
 	out := make([]bgp.Peer, 0, len(d.Peers))
 	for _, p := range d.Peers {
 		addr, err := netip.ParseAddr(p.Spec.Address)
-		if err != nil {
+		if err != nil || addr.Zone() != "" {
 			d.Problems = append(d.Problems, fmt.Sprintf("BGPPeer %q is not used: spec.address %q is not an IP address", p.Name, p.Spec.Address))
 			continue
 		}

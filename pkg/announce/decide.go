@@ -144,14 +144,16 @@ func (d *decider) findNode() {
 }
 
 // internalAddresses passes over what is no address: a Node's addresses are written
-// by kubelet and cloud providers, and no schema checks them.
+// by kubelet and cloud providers, and no schema checks them. One with a zone is of
+// no use either: the zone is a name on this node, and in a next hop gobgp would
+// refuse the whole policy for it.
 func internalAddresses(n *corev1.Node) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range n.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP {
 			continue
 		}
-		if ip, err := netip.ParseAddr(a.Address); err == nil {
+		if ip, err := netip.ParseAddr(a.Address); err == nil && ip.Zone() == "" {
 			out = append(out, ip.Unmap())
 		}
 	}
