@@ -32,9 +32,9 @@ func one(addr string) map[ipam.Family]netip.Addr {
 	return map[ipam.Family]netip.Addr{ipam.FamilyOf(a): a}
 }
 
-func has(addr string) func(*Sharer)  { return func(s *Sharer) { s.Held = one(addr) } }
-func asks(addr string) func(*Sharer) { return func(s *Sharer) { s.Asked = one(addr) } }
-func changed(s *Sharer)              { s.Changed = true }
+func holds(addr string) func(*Sharer)  { return func(s *Sharer) { s.Held = one(addr) } }
+func asking(addr string) func(*Sharer) { return func(s *Sharer) { s.Asked = one(addr) } }
+func changed(s *Sharer)                { s.Changed = true }
 
 func local(selector ...string) func(*Sharer) {
 	return func(s *Sharer) {
@@ -57,21 +57,21 @@ func TestAdmit(t *testing.T) {
 		{"one port, other protocol", []Sharer{sharer("a", 1, 53), sharer("b", 2, 53, func(s *Sharer) { s.Ports[0].Protocol = "UDP" })}, nil},
 		{"same port: the older one", []Sharer{sharer("a", 1, 80), sharer("b", 2, 80)}, []string{`a: cannot share "key" with Service "b": both have port TCP/80: give one of them another port or another key`}},
 		{"same port, same age: by name", []Sharer{sharer("b", 1, 80), sharer("a", 1, 80)}, []string{`b: cannot share "key" with Service "a"`}},
-		{"who has it wins over the older one", []Sharer{sharer("a", 1, 80, has("192.0.2.1")), sharer("b", 9, 80)}, []string{`b: cannot share "key" with Service "a"`}},
-		{"who changed loses against who did not", []Sharer{sharer("a", 1, 80, has("192.0.2.1")), sharer("b", 9, 80, has("192.0.2.1"), changed)}, []string{`b: cannot share "key" with Service "a"`}},
-		{"who changed wins over who wants to join", []Sharer{sharer("a", 9, 80), sharer("b", 1, 80, has("192.0.2.1"), changed)}, []string{`a: cannot share "key" with Service "b"`}},
+		{"who has it wins over the older one", []Sharer{sharer("a", 1, 80, holds("192.0.2.1")), sharer("b", 9, 80)}, []string{`b: cannot share "key" with Service "a"`}},
+		{"who changed loses against who did not", []Sharer{sharer("a", 1, 80, holds("192.0.2.1")), sharer("b", 9, 80, holds("192.0.2.1"), changed)}, []string{`b: cannot share "key" with Service "a"`}},
+		{"who changed wins over who wants to join", []Sharer{sharer("a", 9, 80), sharer("b", 1, 80, holds("192.0.2.1"), changed)}, []string{`a: cannot share "key" with Service "b"`}},
 		{"the refused one is in nobody's way", []Sharer{sharer("a", 3, 80), sharer("b", 2, 80, func(s *Sharer) { s.Ports = append(s.Ports, SharedPort{"TCP", 443}) }), sharer("c", 1, 443)}, []string{"b:"}},
 		{"Cluster and Local", []Sharer{sharer("a", 2, 80), sharer("b", 1, 443, local("app"))}, []string{"b: cannot share \"key\" with Service \"a\": its spec.externalTrafficPolicy is Cluster, this one's is Local"}},
 		{"both Local, same selector", []Sharer{sharer("a", 2, 80, local("app")), sharer("b", 1, 443, local("app"))}, nil},
 		{"both Local, other selector", []Sharer{sharer("a", 2, 80, local("app")), sharer("b", 1, 443, local("db"))}, []string{"b: cannot share \"key\" with Service \"a\": with spec.externalTrafficPolicy Local both need the same spec.selector"}},
 		{"both Local, no selector", []Sharer{sharer("a", 2, 80, local()), sharer("b", 1, 443, local())}, []string{"b: cannot share"}},
 		{"other class", []Sharer{sharer("a", 2, 80), sharer("b", 1, 443, func(s *Sharer) { s.Class = "lab" })}, []string{`b: cannot share "key" with Service "a": its LoadBalancerClass is "public", this one's is "lab"`}},
-		{"both ask for one address", []Sharer{sharer("a", 2, 80, asks("192.0.2.1")), sharer("b", 1, 443, asks("192.0.2.1"))}, nil},
-		{"they ask for two addresses", []Sharer{sharer("a", 2, 80, asks("192.0.2.1")), sharer("b", 1, 443, asks("192.0.2.2"))}, []string{"b: cannot share \"key\" with Service \"a\": it has or asks for 192.0.2.1, this one 192.0.2.2"}},
-		{"they ask for two families", []Sharer{sharer("a", 2, 80, asks("192.0.2.1")), sharer("b", 1, 443, asks("2001:db8::1"))}, nil},
-		{"one asks for another than the other one has", []Sharer{sharer("a", 1, 80, has("192.0.2.1")), sharer("b", 2, 443, has("192.0.2.1"), asks("192.0.2.2"))}, []string{"b: cannot share \"key\" with Service \"a\": it has or asks for 192.0.2.1, this one 192.0.2.2"}},
-		{"all ask for another than they have", []Sharer{sharer("a", 1, 80, has("192.0.2.1"), asks("192.0.2.2")), sharer("b", 2, 443, has("192.0.2.1"), asks("192.0.2.2"))}, nil},
-		{"who asks for nothing joins", []Sharer{sharer("a", 2, 80, has("192.0.2.1"), asks("192.0.2.1")), sharer("b", 1, 443)}, nil},
+		{"both ask for one address", []Sharer{sharer("a", 2, 80, asking("192.0.2.1")), sharer("b", 1, 443, asking("192.0.2.1"))}, nil},
+		{"they ask for two addresses", []Sharer{sharer("a", 2, 80, asking("192.0.2.1")), sharer("b", 1, 443, asking("192.0.2.2"))}, []string{"b: cannot share \"key\" with Service \"a\": it has or asks for 192.0.2.1, this one 192.0.2.2"}},
+		{"they ask for two families", []Sharer{sharer("a", 2, 80, asking("192.0.2.1")), sharer("b", 1, 443, asking("2001:db8::1"))}, nil},
+		{"one asks for another than the other one has", []Sharer{sharer("a", 1, 80, holds("192.0.2.1")), sharer("b", 2, 443, holds("192.0.2.1"), asking("192.0.2.2"))}, []string{"b: cannot share \"key\" with Service \"a\": it has or asks for 192.0.2.1, this one 192.0.2.2"}},
+		{"all ask for another than they have", []Sharer{sharer("a", 1, 80, holds("192.0.2.1"), asking("192.0.2.2")), sharer("b", 2, 443, holds("192.0.2.1"), asking("192.0.2.2"))}, nil},
+		{"who asks for nothing joins", []Sharer{sharer("a", 2, 80, holds("192.0.2.1"), asking("192.0.2.1")), sharer("b", 1, 443)}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
