@@ -211,6 +211,9 @@ func (b *balancer) ensureOnce(ctx context.Context, svc *corev1.Service) (assign.
 			return assign.Outcome{}, err
 		}
 	}
+	// Looked at after the claims, which have this process know all of them. Without
+	// an answer nothing could be released either.
+	claimed.Own, _ = b.ownClaims(ctx, svc)
 	out := plan.Conclude(claimed)
 	if err := b.release(ctx, svc, out.Release, b.claims.Release); err != nil {
 		return assign.Outcome{}, err
@@ -244,13 +247,29 @@ func (b *balancer) gather(ctx context.Context, svc *corev1.Service) (f assign.Fa
 			f.Pools[name] = resolve(ctx, b.claims, pool)
 		}
 	}
-	for _, family := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
-		// Without an answer there is nothing that could be released now either.
-		if c, ok, err := b.claims.Known(ctx, service.ClaimKey(b.cluster, svc, family)); err == nil && ok {
-			f.Own = append(f.Own, c)
+	if f.Group != nil && len(service.Addrs(svc)) > 0 {
+		if f.Own, err = b.ownClaims(ctx, svc); err != nil {
+			unlock()
+			return f, nil, err
 		}
 	}
 	return f, unlock, nil
+}
+
+// ownClaims returns the claims under a Service's own name that this process knows
+// of. An error says why it knows of none.
+func (b *balancer) ownClaims(ctx context.Context, svc *corev1.Service) ([]ipam.Claim, error) {
+	var own []ipam.Claim
+	for _, family := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
+		c, ok, err := b.claims.Known(ctx, service.ClaimKey(b.cluster, svc, family))
+		if err != nil {
+			return nil, fmt.Errorf("looking for the addresses of this Service: %w", err)
+		}
+		if ok {
+			own = append(own, c)
+		}
+	}
+	return own, nil
 }
 
 // gatherGroups adds the groups that a Service wants to be in, or is, and locks

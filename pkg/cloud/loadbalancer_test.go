@@ -232,6 +232,41 @@ func TestClaimThatNoStatusNamed(t *testing.T) {
 	}
 }
 
+// waking is a store that knows its claims from the first one on.
+type waking struct {
+	ipam.Store
+	awake bool
+}
+
+func (w *waking) Claim(ctx context.Context, r ipam.Request) (ipam.Claim, error) {
+	w.awake = true
+	return w.Store.Claim(ctx, r)
+}
+
+func (w *waking) Known(ctx context.Context, key ipam.Key) (ipam.Claim, bool, error) {
+	if !w.awake {
+		return ipam.Claim{}, false, &ipam.UnavailableError{Doing: "looking up", Err: errors.New("connection refused")}
+	}
+	return w.Store.Known(ctx, key)
+}
+
+// The same, and NetBox answers for the first time when the claim is made: nobody
+// comes back to the Service soon, so what it gave up is released now.
+func TestClaimThatNoStatusNamedAndNobodyKnew(t *testing.T) {
+	a := inline.New("lab")
+	a.Restore([]ipam.Claim{
+		{Key: ipam.Key{Cluster: "lab", Namespace: "default", Service: "web", Family: ipam.IPv4}, Addr: netip.MustParseAddr("192.0.2.1")},
+		{Key: ipam.Key{Cluster: "lab", Namespace: "default", Service: "web", Family: ipam.IPv6}, Addr: netip.MustParseAddr("2001:db8::1")},
+	})
+	b := newBalancer(testDeps(newCatalog(inlinePool("v4", "192.0.2.0/30")), &waking{Store: ipam.Combine(nil, a)}))
+	if _, err := b.EnsureLoadBalancer(t.Context(), "", servicetest.Served("web", servicetest.WithAddrs("192.0.2.1")), nil); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := a.List(t.Context()); err != nil || len(left) != 1 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
 // outage is an allocator whose store does not answer.
 type outage struct{ ipam.Store }
 

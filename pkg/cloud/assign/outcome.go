@@ -24,6 +24,10 @@ type Claimed struct {
 	// Moved says for each address that NetBox would rather see elsewhere where
 	// that is. The Service keeps it.
 	Moved []string
+	// Own are the claims under the Service's own name after these, as far as this
+	// process knows of them without asking NetBox: what it does not keep of them
+	// is released.
+	Own []ipam.Claim
 }
 
 // Add notes the answer to a claim. It returns the error that ends the matter,
@@ -107,7 +111,7 @@ func (p Plan) Conclude(c Claimed) Outcome {
 		Event:       assigned(p.facts.Class.Name, c.Claims),
 		Moved:       strings.Join(c.Moved, "; "),
 		NotRetained: p.notRetained(c.Claims),
-		Release:     p.facts.release(c.Claims),
+		Release:     p.facts.release(c),
 	}
 }
 
@@ -151,17 +155,17 @@ func isSatisfied(svc *corev1.Service) bool {
 // release returns what a Service had before these claims and has no longer: the
 // address of a family that it gave up, its own one when it joined a group, and
 // its part in groups that it left.
-func (f Facts) release(claims []ipam.Claim) Release {
+func (f Facts) release(claimed Claimed) Release {
 	var r Release
-	for _, c := range claims {
+	for _, c := range claimed.Claims {
 		r.Except = append(r.Except, c.Key)
 	}
 	lost := slices.ContainsFunc(service.Addrs(f.Service), func(a netip.Addr) bool {
-		return !slices.ContainsFunc(claims, func(c ipam.Claim) bool { return c.Addr == a })
+		return !slices.ContainsFunc(claimed.Claims, func(c ipam.Claim) bool { return c.Addr == a })
 	})
 	// Its status need not have named a claim: the claim was made, the process
 	// died, and the user gave up the family.
-	more := slices.ContainsFunc(f.Own, func(c ipam.Claim) bool { return !c.Reserved && !slices.Contains(r.Except, c.Key) })
+	more := slices.ContainsFunc(claimed.Own, func(c ipam.Claim) bool { return !c.Reserved && !slices.Contains(r.Except, c.Key) })
 	r.Own = lost || more
 	for _, g := range f.Former {
 		r.Leave = append(r.Leave, g.Group)

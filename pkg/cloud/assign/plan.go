@@ -34,9 +34,8 @@ type Facts struct {
 	Group *Group
 	// Former are the groups whose address the Service has, and that it is to leave.
 	Former []Group
-	// Own are the claims under the Service's own name, as far as this process
-	// knows of them without asking NetBox. One that is missing here is found by
-	// the next comparison of NetBox with the cluster.
+	// Own are the claims under the Service's own name. They matter only for one
+	// that wants to share an address.
 	Own []ipam.Claim
 }
 

@@ -311,6 +311,9 @@ func TestConclude(t *testing.T) {
 	claim := func(pool, a string) ipam.Claim {
 		return ipam.Claim{Pool: pool, Addr: addr(a)}
 	}
+	second := ipam.Claim{Key: service.ClaimKey("lab", web(), ipam.IPv6), Addr: addr("2001:db8::1")}
+	reserved := second
+	reserved.Reserved = true
 	type answer struct {
 		claim ipam.Claim
 		err   error
@@ -320,35 +323,32 @@ func TestConclude(t *testing.T) {
 		rule    string
 		facts   Facts
 		answers []answer
+		own     []ipam.Claim
 		want    []string
 	}{
-		{"C5 a new address", about(web()), []answer{got("a", "192.0.2.1")}, []string{"status 192.0.2.1", `event Assigned 192.0.2.1 from pool "a" (class "public")`}},
-		{"C11 one for each family", about(web(both)), []answer{got("a", "192.0.2.1"), got("b", "2001:db8::1")}, []string{"status 192.0.2.1 2001:db8::1", "event Assigned 192.0.2.1 from pool \"a\" and 2001:db8::1 from pool \"b\" (class \"public\")"}},
-		{"C12 no second one is free", about(web(both)), []answer{got("a", "192.0.2.1"), {err: full}}, []string{"status 192.0.2.1", `event Assigned 192.0.2.1 from pool "a" (class "public")`}},
-		{"C12 no first one is free", about(web()), []answer{{err: full}}, []string{"waits pool b is full"}},
-		{"C14 somebody else has it", about(web(has("192.0.2.1"), asks("192.0.2.7"))), []answer{{err: taken}}, []string{"waits address 192.0.2.7 is taken by claim lab/default/db/ipv4"}},
-		{"C15 it moves", about(web(has("192.0.2.1"), asks("192.0.2.7"))), []answer{got("a", "192.0.2.7")}, []string{"status 192.0.2.7", "event Assigned", "release its own but 1"}},
-		{"C16 a request that cannot be met", about(web(has("192.0.2.1"), asks("10.0.0.1"))), nil, []string{"waits address 10.0.0.1 is in none"}},
-		{"G2 NetBox is away", about(web(has("192.0.2.1"))), []answer{{err: away}}, []string{"status 192.0.2.1", "unasked"}},
-		{"G2 NetBox is away, and it has no address", about(web()), []answer{{err: away}}, []string{"waits claiming: refused"}},
-		{"G2 NetBox is away, and it wants another one", about(web(has("192.0.2.1"), asks("192.0.2.7"))), []answer{{err: away}}, []string{"waits claiming: refused"}},
-		{"G3 it gave up a family", about(web(has("192.0.2.1", "2001:db8::1"))), []answer{got("a", "192.0.2.1")}, []string{"status 192.0.2.1", "event Assigned", "release its own but 1"}},
-		{"G3 it gave up a family that no status named", about(web(has("192.0.2.1")), func(f *Facts) {
-			f.Own = []ipam.Claim{{Key: service.ClaimKey("lab", f.Service, ipam.IPv6), Addr: addr("2001:db8::1")}}
-		}), []answer{got("a", "192.0.2.1")}, []string{"status 192.0.2.1", "event Assigned", "release its own but 1"}},
-		{"G3 what is only reserved for it stays", about(web(has("192.0.2.1")), func(f *Facts) {
-			f.Own = []ipam.Claim{{Key: service.ClaimKey("lab", f.Service, ipam.IPv6), Addr: addr("2001:db8::1"), Reserved: true}}
-		}), []answer{got("a", "192.0.2.1")}, []string{"status 192.0.2.1", "event Assigned"}},
-		{"N2 N3 N4 NetBox gives it another one", about(web(has("192.0.2.1"))), []answer{{err: moved}}, []string{"status 192.0.2.1", "event Assigned 192.0.2.1 (class", "moved this Service has 192.0.2.1 and keeps it, but NetBox address 17 gives it 192.0.2.9"}},
-		{"S12 S14 it joined with an address of its own", about(sharing(has("192.0.2.3")), inGroup("192.0.2.1", member("old", 443, 9, has("192.0.2.1")))), []answer{got("a", "192.0.2.1")}, []string{"status 192.0.2.1", "event Assigned", "release its own but 1", "shrink"}},
-		{"S15 it left a group", about(web(has("192.0.2.1")), leaves("k", "192.0.2.1", member("old", 443, 9, has("192.0.2.1")))), []answer{got("a", "192.0.2.2")}, []string{"status 192.0.2.2", "event Assigned", "release its own but 1", "leave k"}},
-		{"a pool that cannot retain", about(web(servicetest.Annotated(v1alpha1.AnnotationRetain, "true"))), []answer{got("a", "192.0.2.1")}, []string{"status 192.0.2.1", "event Assigned", `not retained 192.0.2.1 will not stay reserved (annotation bm-ccm.io/retain): pool "a"`}},
+		{"C5 a new address", about(web()), []answer{got("a", "192.0.2.1")}, nil, []string{"status 192.0.2.1", `event Assigned 192.0.2.1 from pool "a" (class "public")`}},
+		{"C11 one for each family", about(web(both)), []answer{got("a", "192.0.2.1"), got("b", "2001:db8::1")}, nil, []string{"status 192.0.2.1 2001:db8::1", "event Assigned 192.0.2.1 from pool \"a\" and 2001:db8::1 from pool \"b\" (class \"public\")"}},
+		{"C12 no second one is free", about(web(both)), []answer{got("a", "192.0.2.1"), {err: full}}, nil, []string{"status 192.0.2.1", `event Assigned 192.0.2.1 from pool "a" (class "public")`}},
+		{"C12 no first one is free", about(web()), []answer{{err: full}}, nil, []string{"waits pool b is full"}},
+		{"C14 somebody else has it", about(web(has("192.0.2.1"), asks("192.0.2.7"))), []answer{{err: taken}}, nil, []string{"waits address 192.0.2.7 is taken by claim lab/default/db/ipv4"}},
+		{"C15 it moves", about(web(has("192.0.2.1"), asks("192.0.2.7"))), []answer{got("a", "192.0.2.7")}, nil, []string{"status 192.0.2.7", "event Assigned", "release its own but 1"}},
+		{"C16 a request that cannot be met", about(web(has("192.0.2.1"), asks("10.0.0.1"))), nil, nil, []string{"waits address 10.0.0.1 is in none"}},
+		{"G2 NetBox is away", about(web(has("192.0.2.1"))), []answer{{err: away}}, nil, []string{"status 192.0.2.1", "unasked"}},
+		{"G2 NetBox is away, and it has no address", about(web()), []answer{{err: away}}, nil, []string{"waits claiming: refused"}},
+		{"G2 NetBox is away, and it wants another one", about(web(has("192.0.2.1"), asks("192.0.2.7"))), []answer{{err: away}}, nil, []string{"waits claiming: refused"}},
+		{"G3 it gave up a family", about(web(has("192.0.2.1", "2001:db8::1"))), []answer{got("a", "192.0.2.1")}, nil, []string{"status 192.0.2.1", "event Assigned", "release its own but 1"}},
+		{"G3 it gave up a family that no status named", about(web(has("192.0.2.1"))), []answer{got("a", "192.0.2.1")}, []ipam.Claim{second}, []string{"status 192.0.2.1", "event Assigned", "release its own but 1"}},
+		{"G3 what is only reserved for it stays", about(web(has("192.0.2.1"))), []answer{got("a", "192.0.2.1")}, []ipam.Claim{reserved}, []string{"status 192.0.2.1", "event Assigned"}},
+		{"N2 N3 N4 NetBox gives it another one", about(web(has("192.0.2.1"))), []answer{{err: moved}}, nil, []string{"status 192.0.2.1", "event Assigned 192.0.2.1 (class", "moved this Service has 192.0.2.1 and keeps it, but NetBox address 17 gives it 192.0.2.9"}},
+		{"S12 S14 it joined with an address of its own", about(sharing(has("192.0.2.3")), inGroup("192.0.2.1", member("old", 443, 9, has("192.0.2.1")))), []answer{got("a", "192.0.2.1")}, nil, []string{"status 192.0.2.1", "event Assigned", "release its own but 1", "shrink"}},
+		{"S15 it left a group", about(web(has("192.0.2.1")), leaves("k", "192.0.2.1", member("old", 443, 9, has("192.0.2.1")))), []answer{got("a", "192.0.2.2")}, nil, []string{"status 192.0.2.2", "event Assigned", "release its own but 1", "leave k"}},
+		{"a pool that cannot retain", about(web(servicetest.Annotated(v1alpha1.AnnotationRetain, "true"))), []answer{got("a", "192.0.2.1")}, nil, []string{"status 192.0.2.1", "event Assigned", `not retained 192.0.2.1 will not stay reserved (annotation bm-ccm.io/retain): pool "a"`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.rule, func(t *testing.T) {
 			plan := Decide(tt.facts)
 			out, settled := plan.Settled()
-			var claimed Claimed
+			claimed := Claimed{Own: tt.own}
 			for i, a := range tt.answers {
 				wanted := plan.Claims[i]
 				a.claim.Key = wanted.Key

@@ -100,7 +100,6 @@ func TestClassViewRemembersWhoItKeeps(t *testing.T) {
 	}
 }
 
-
 // A Service of another type is shown as it is, so that upstream cleans up after
 // a change of type.
 func TestClassViewLeavesOtherTypes(t *testing.T) {
