@@ -19,7 +19,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 )
 
-// Scheme knows the API objects of this project.
+// Scheme knows the API objects of this project, and no others: Events on them need
+// it to find out their kinds.
 var Scheme = func() *runtime.Scheme {
 	s := runtime.NewScheme()
 	utilruntime.Must(v1alpha1.AddToScheme(s))
@@ -34,18 +35,22 @@ type Client struct {
 	Announcements *gentype.ClientWithList[*v1alpha1.NodeAnnouncement, *v1alpha1.NodeAnnouncementList]
 }
 
-// New returns a client for the API server that config names.
+// New returns a client for the API server that config names. It does not connect;
+// config is not changed.
 func New(config *rest.Config) (*Client, error) {
 	c := rest.CopyConfig(config)
 	c.GroupVersion = &v1alpha1.GroupVersion
 	c.APIPath = "/apis"
-	// Custom resources are served as JSON only.
+	// Custom resources are served as JSON only: asked for protobuf, which config may
+	// be set to for the objects of Kubernetes, the API server answers 406.
 	c.ContentType, c.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	c.NegotiatedSerializer = serializer.NewCodecFactory(Scheme).WithoutConversion()
 	rc, err := rest.RESTClientFor(c)
 	if err != nil {
 		return nil, fmt.Errorf("building a client for %s: %w", v1alpha1.GroupVersion, err)
 	}
+	// Generic clients know the kind but not its resource, and the functions make an
+	// empty object to decode into.
 	codec := runtime.NewParameterCodec(Scheme)
 	return &Client{
 		Classes: gentype.NewClientWithList("loadbalancerclasses", rc, codec, "",
@@ -68,7 +73,8 @@ type Informer[T runtime.Object] struct {
 	cache.SharedIndexInformer
 }
 
-// List returns all objects in the cache. They are shared: do not change them.
+// List returns all objects in the cache, in no order. They are shared: do not
+// change them.
 func (i Informer[T]) List() []T {
 	items := i.GetStore().List()
 	out := make([]T, 0, len(items))
@@ -78,7 +84,8 @@ func (i Informer[T]) List() []T {
 	return out
 }
 
-// Get returns one object of the cache by its name.
+// Get returns one object of the cache by its name, which is the key because all
+// kinds are cluster-scoped. It is shared: do not change it.
 func (i Informer[T]) Get(name string) (obj T, ok bool) {
 	item, ok, err := i.GetStore().GetByKey(name)
 	if err != nil || !ok {

@@ -10,13 +10,15 @@ import (
 )
 
 // Group is the API group, and the domain of every label, annotation and
-// load-balancer class of this project.
+// load-balancer class of this project. It must not change: objects and annotations
+// that exist would belong to nobody.
 const Group = "bm-ccm.io"
 
 // GroupVersion is the group and version of the objects in this package.
 var GroupVersion = schema.GroupVersion{Group: Group, Version: "v1alpha1"}
 
-// AddToScheme registers the objects of this package with a scheme.
+// AddToScheme registers the objects of this package with a scheme. The error is
+// always nil; its form is that of runtime.SchemeBuilder.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&LoadBalancerClass{}, &LoadBalancerClassList{},
