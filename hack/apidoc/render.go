@@ -14,9 +14,12 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 )
 
+// props is the schema of one field; the name of its type is long.
 type props = apiextensionsv1.JSONSchemaProps
 
-// known are types of Kubernetes whose fields the reference does not repeat.
+// known are types of Kubernetes whose fields the reference does not repeat: their
+// readers know them, and a label selector alone has five lines. They go by the name
+// of the field, because a CRD no longer says which type it came from.
 var known = map[string]string{
 	"namespaceSelector": "label selector",
 	"nodeSelector":      "label selector",
@@ -34,13 +37,17 @@ func render(crds []apiextensionsv1.CustomResourceDefinition) string {
 	return b.String()
 }
 
+// renderKind writes the chapter of one kind. There is one version: while it is
+// v1alpha1 a change that breaks users makes a new one, and then this must choose.
 func renderKind(b *strings.Builder, crd *apiextensionsv1.CustomResourceDefinition) {
 	version := crd.Spec.Versions[0]
 	root := version.Schema.OpenAPIV3Schema
 	fmt.Fprintf(b, "\n## %s\n\n", crd.Spec.Names.Kind)
 	fmt.Fprintf(b, "`apiVersion: %s/%s`, short: `%s`\n\n", crd.Spec.Group, version.Name, strings.Join(crd.Spec.Names.ShortNames, "`, `"))
 	fmt.Fprintf(b, "%s\n", root.Description)
+	// Rules that compare fields stand below the table: they belong to no row.
 	rules := ruleTexts(root)
+	// What users write first. The other properties are those of every object.
 	for _, part := range []string{"spec", "status"} {
 		p, ok := root.Properties[part]
 		if !ok {
@@ -60,6 +67,8 @@ func renderKind(b *strings.Builder, crd *apiextensionsv1.CustomResourceDefinitio
 
 // renderFields writes a table row for every field below p, depth first.
 func renderFields(b *strings.Builder, path string, p *props) {
+	// By name, as kubectl explain does: the schema is a map, and the order of the Go
+	// struct is lost in it.
 	for _, name := range slices.Sorted(maps.Keys(p.Properties)) {
 		field := p.Properties[name]
 		here := path + "." + name
@@ -82,13 +91,15 @@ func part(path string) string {
 	return first
 }
 
+// typeOf names a type in words: "number" rather than integer of 64 bits, since the
+// bounds stand beside it.
 func typeOf(name string, p *props) string {
 	switch {
 	case known[name] != "":
 		return known[name]
 	case p.Items != nil:
 		return "list of " + typeOf("", p.Items.Schema) + "s"
-	case p.Format == "date-time":
+	case p.Format == "date-time": // metav1.Time, a string in JSON
 		return "time"
 	case p.Type == "integer":
 		return "number"
@@ -112,12 +123,14 @@ func meaning(name string, p *props, required bool) string {
 		for _, r := range ruleTexts(p) {
 			parts = append(parts, "Rule: "+r+".")
 		}
+		// Items that are objects have rows, and rules, of their own.
 		if p.Items != nil && p.Items.Schema.Type != "object" {
 			for _, r := range ruleTexts(p.Items.Schema) {
 				parts = append(parts, "Each "+r+".")
 			}
 		}
 	}
+	// A bar would begin the next column.
 	return strings.ReplaceAll(strings.Join(parts, " "), "|", `\|`)
 }
 
@@ -128,6 +141,7 @@ func sentence(name, description string) string {
 	for _, verb := range []string{"is ", "are "} {
 		text = strings.TrimPrefix(text, verb)
 	}
+	// The first letter may have several bytes.
 	first, size := utf8.DecodeRuneInString(text)
 	if size == 0 {
 		return ""
@@ -135,6 +149,7 @@ func sentence(name, description string) string {
 	return string(unicode.ToUpper(first)) + text[size:]
 }
 
+// bounds says what the schema checks of numbers and lists, in words.
 func bounds(p *props) string {
 	switch {
 	case p.Minimum != nil && p.Maximum != nil:
@@ -147,6 +162,8 @@ func bounds(p *props) string {
 	return ""
 }
 
+// ruleTexts returns the messages of CEL rules. They are what a user gets to see who
+// breaks one, so they are written to be read; the rules themselves are not.
 func ruleTexts(p *props) []string {
 	var out []string
 	for _, r := range p.XValidations {
@@ -155,4 +172,5 @@ func ruleTexts(p *props) []string {
 	return out
 }
 
+// oneLine undoes the line breaks of comments, which would end a row of a table.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
