@@ -36,10 +36,12 @@ import (
 )
 
 const (
-	// nodeNameEnv is set from spec.nodeName in the DaemonSet.
+	// nodeNameEnv is set from spec.nodeName in the DaemonSet. The host's name would
+	// not do: kubelet may register a Node under another one.
 	nodeNameEnv = "NODE_NAME"
-	// An agent writes one small object now and then; a thousand of them must
-	// not be noticed by the API server.
+	// agentQPS and agentBurst bound the requests to the API server, per second. An
+	// agent writes one small object now and then; a thousand of them must not be
+	// noticed by the API server.
 	agentQPS   = 5
 	agentBurst = 10
 	// shutdownTimeout bounds how long a scrape in progress may delay the exit.
@@ -49,7 +51,8 @@ const (
 	agentGCPercent = 50
 )
 
-// agentOptions are the flags of the agent.
+// agentOptions are the flags of the agent. There is no configuration file: all
+// that concerns the cluster is in API objects, which every agent sees alike.
 type agentOptions struct {
 	nodeName    string
 	kubeconfig  string
@@ -72,6 +75,8 @@ goes on announcing while the API server is away.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// kubelet ends a container with SIGTERM. SIGKILL does no harm either:
+			// the routers then keep the routes for the restart time.
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 			defer stop()
 			return o.run(ctx)
@@ -86,6 +91,8 @@ func (o *agentOptions) addFlags(f *pflag.FlagSet) {
 		"name of the Node to announce for; default is the environment variable "+nodeNameEnv)
 	f.StringVar(&o.kubeconfig, "kubeconfig", "",
 		"path of a kubeconfig file; without it the service account of the pod is used")
+	// The agent is on the host's network, and what it serves has no authentication:
+	// by default only the host itself can ask.
 	f.StringVar(&o.metricsAddr, "metrics-address", "127.0.0.1:9617",
 		"host:port that serves /metrics, /healthz and /readyz, without authentication; \":9617\" serves them on all addresses of the host, empty serves nothing")
 	f.StringVar(&o.proxyHealth, "kube-proxy-health", "http://127.0.0.1:10256/healthz",
@@ -93,7 +100,8 @@ func (o *agentOptions) addFlags(f *pflag.FlagSet) {
 	logsapi.AddFlags(o.logs, f)
 }
 
-// validate collects every mistake in the flags.
+// validate collects every mistake in the flags, so that they can be mended at once:
+// the agent is started by a DaemonSet, and each try is a restart on every node.
 func (o *agentOptions) validate() error {
 	var errs []error
 	if o.nodeName == "" {
@@ -130,13 +138,17 @@ func oneLine(errs []error) error {
 	return errors.New(strings.Join(texts, "; "))
 }
 
+// run runs the agent until the context ends or something of it fails: then the rest
+// is stopped too, and kubelet starts it anew.
 func (o *agentOptions) run(ctx context.Context) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
+	// Before the first line is logged: its format is one of these flags.
 	if err := logsapi.ValidateAndApply(o.logs, utilfeature.DefaultFeatureGate); err != nil {
 		return fmt.Errorf("logging flags: %w", err)
 	}
+	// An operator who sets GOGC means it.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(agentGCPercent)
 	}
@@ -163,6 +175,8 @@ func (o *agentOptions) run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// clientConfig finds the API server as kubectl in a pod does. The user agent tells
+// agents and controller apart in the audit log and in API priority and fairness.
 func (o *agentOptions) clientConfig() (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
 	if err != nil {
@@ -173,6 +187,8 @@ func (o *agentOptions) clientConfig() (*rest.Config, error) {
 	return config, nil
 }
 
+// agentClients makes a client for the objects of Kubernetes, in protobuf, which
+// halves the cost of the first lists, and one for ours, which are JSON only.
 func agentClients(config *rest.Config) (kubernetes.Interface, *client.Client, error) {
 	core := rest.CopyConfig(config)
 	core.ContentType = runtime.ContentTypeProtobuf
@@ -188,14 +204,16 @@ func agentClients(config *rest.Config) (kubernetes.Interface, *client.Client, er
 	return kube, api, nil
 }
 
-// agentEvents returns a recorder of Events that come from this node.
+// agentEvents returns a recorder of Events that come from this node. It combines
+// repeated ones, drops what is too much, and never blocks the agent.
 func agentEvents(ctx context.Context, kube kubernetes.Interface, node string) (record.EventRecorder, func()) {
 	b := record.NewBroadcaster(record.WithContext(ctx))
 	b.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: kube.CoreV1().Events("")})
 	return b.NewRecorder(client.Scheme, corev1.EventSource{Component: "bm-ccm-agent", Host: node}), b.Shutdown
 }
 
-// serve answers HTTP requests until the context ends.
+// serve answers HTTP requests until the context ends. An address that is taken is
+// an error at the start: probes of kubelet would reach another agent.
 func serve(ctx context.Context, addr string, h http.Handler) error {
 	if addr == "" {
 		<-ctx.Done()
@@ -206,6 +224,8 @@ func serve(ctx context.Context, addr string, h http.Handler) error {
 	if err != nil {
 		return fmt.Errorf("serving --metrics-address: %w", err)
 	}
+	// Without a limit a client that sends no request could hold a connection for
+	// ever; the port may be open to the network.
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)

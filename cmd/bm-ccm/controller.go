@@ -44,7 +44,9 @@ It gives Services of type LoadBalancer addresses from NetBox or from listed
 ranges, and takes what it knows about nodes from NetBox. The addresses are
 announced by the agent that runs on every node ("bm-ccm agent").`
 
-// newControllerCommand returns upstream's controller manager with our cloud.
+// newControllerCommand returns upstream's controller manager with our cloud. Its
+// flags, leader election, health checks and metrics are those that operators of
+// other clouds know.
 func newControllerCommand() (*cobra.Command, error) {
 	opts, err := options.NewCloudControllerManagerOptions()
 	if err != nil {
@@ -57,6 +59,8 @@ func newControllerCommand() (*cobra.Command, error) {
 	return cmd, nil
 }
 
+// preset sets the defaults of flags: before the flags are made, since --help shows
+// the values of that moment.
 func preset(opts *options.CloudControllerManagerOptions) {
 	opts.KubeCloudShared.CloudProvider.Name = cloud.ProviderName
 	opts.Generic.ClientConnection.QPS = presetQPS
@@ -75,6 +79,7 @@ func controllers() map[string]app.ControllerInitFuncConstructor {
 	// Deleting Nodes is not something to do by default, and not before the
 	// answer of InstanceExists can be trusted with it.
 	delete(all, names.CloudNodeLifecycleController)
+	// The key stays upstream's, so that --controllers and the aliases know it.
 	service := all[names.ServiceLBController]
 	service.Constructor = startServices
 	all[names.ServiceLBController] = service
@@ -109,7 +114,10 @@ func newCloud(config *appconfig.CompletedConfig) cloudprovider.Interface {
 	return provider
 }
 
+// loadCloud makes the provider from a file, without asking NetBox: it may be away
+// when the controller starts, and Services that have addresses need it not.
 func loadCloud(path string) (*cloud.Provider, error) {
+	// Upstream takes the flag for optional.
 	if path == "" {
 		return nil, fmt.Errorf("--cloud-config is missing: name the file that holds clusterName and how to reach NetBox")
 	}

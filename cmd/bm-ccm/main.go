@@ -15,6 +15,8 @@ import (
 )
 
 func main() {
+	// cli.Run would log the error, with a time and a line of code, and exit with 1:
+	// a user wants a sentence, and a script the code.
 	err := cli.RunNoErrOutput(newRootCommand())
 	if err != nil && !errors.As(err, new(printedError)) {
 		fmt.Fprintln(os.Stderr, "Error:", err)
@@ -24,7 +26,8 @@ func main() {
 	}
 }
 
-// exitError is an error with an exit code of its own.
+// exitError is an error with an exit code of its own, for commands that scripts ask
+// and that know more answers than yes and no.
 type exitError struct {
 	error
 	code int
@@ -32,6 +35,7 @@ type exitError struct {
 
 func (e exitError) Unwrap() error { return e.error }
 
+// exitCode is 1 for errors without a code, as shells and probes expect.
 func exitCode(err error) int {
 	var e exitError
 	if errors.As(err, &e) {

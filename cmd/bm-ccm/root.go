@@ -19,10 +19,13 @@ var (
 	commit  = "unknown"
 )
 
-// newRootCommand returns the controller with the subcommands.
+// newRootCommand returns the controller with the subcommands. It is the root, not a
+// subcommand, because manifests of cloud-controller-managers start the binary with
+// flags only.
 func newRootCommand() *cobra.Command {
 	root, err := newControllerCommand()
 	if err != nil {
+		// Only upstream's own defaults can fail here, before there are any flags.
 		fmt.Fprintf(os.Stderr, "Error: %v\n", err)
 		os.Exit(1)
 	}
@@ -51,6 +54,8 @@ func newRootCommand() *cobra.Command {
 	return root
 }
 
+// subcommands lists the subcommands as cobra would, which upstream's template for
+// help leaves out.
 func subcommands(cmd *cobra.Command) string {
 	var b strings.Builder
 	for _, sub := range cmd.Commands() {
@@ -61,6 +66,8 @@ func subcommands(cmd *cobra.Command) string {
 	return b.String()
 }
 
+// newVersionCommand is for people and bug reports; --version is upstream's and prints
+// the version of Kubernetes that the controller is built from.
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
