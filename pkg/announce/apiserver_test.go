@@ -22,7 +22,7 @@ import (
 )
 
 // apiServer serves our API objects: fixed lists of classes and peers, whose
-// watches never tell anything, and one NodeAnnouncement that can be written.
+// watches never send an event, and one NodeAnnouncement that can be written.
 type apiServer struct {
 	*httptest.Server
 	classes []v1alpha1.LoadBalancerClass

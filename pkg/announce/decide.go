@@ -47,7 +47,7 @@ type Announcement struct {
 	Service types.NamespacedName
 	// Class is the LoadBalancerClass of that Service.
 	Class string
-	// Peers names the BGPPeers that are told; nil means all of them.
+	// Peers names the BGPPeers to announce it to; nil means all of them.
 	Peers []string
 	// Communities are attached to the route (RFC 1997).
 	Communities []uint32
@@ -232,8 +232,8 @@ func (d *decider) readClasses() {
 	}
 }
 
-// readClass returns nil for a class whose nodes cannot be told: announcing from
-// all of them could draw traffic into a network that it must stay out of. A bad
+// readClass returns nil for a class whose nodeSelector cannot be read: announcing
+// from all nodes could draw traffic into a network that it must stay out of. A bad
 // community is left out instead, because the route works without it.
 func (d *decider) readClass(c *v1alpha1.LoadBalancerClass) *class {
 	sel, err := selector(c.Spec.NodeSelector)

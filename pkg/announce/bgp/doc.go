@@ -4,8 +4,8 @@
 // Package bgp announces host routes to routers over BGP (RFC 4271) and learns
 // nothing from them: whatever a router sends is rejected.
 //
-// A Speaker is told the peers and the routes that should be, in full, and makes
-// the difference so. It reads back what its table holds, so that the caller can
+// A Speaker is given the peers and the routes that should be, in full, and changes
+// what differs. It reads back what its table holds, so that the caller can
 // compare wanted with actual, and knows in words why a session is down.
 //
 // Graceful restart (RFC 4724) is offered to every router, and closing a Speaker

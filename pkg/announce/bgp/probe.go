@@ -120,7 +120,7 @@ func (p *Peer) readRefusal(conn net.Conn, source netip.Addr) string {
 		if err != nil {
 			var timeout net.Error
 			if errors.As(err, &timeout) && timeout.Timeout() {
-				return fmt.Sprintf("%s accepts the connection and says nothing", p.addrPort())
+				return fmt.Sprintf("%s accepts the connection but sends no BGP message", p.addrPort())
 			}
 			return p.connClosedHint(source)
 		}

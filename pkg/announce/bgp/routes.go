@@ -153,6 +153,7 @@ func (s *Speaker) Routes(context.Context) ([]Route, error) {
 	if s.closed {
 		return nil, errClosed
 	}
+	// The marks in the table are turned back into the peers that they stand for.
 	subsets := make(map[uint32]string, len(s.subsets))
 	for id, mark := range s.subsets {
 		subsets[mark] = id

@@ -28,7 +28,7 @@ type Peer struct {
 // Route is an address prefix to announce.
 type Route struct {
 	Prefix netip.Prefix
-	// Peers names the peers that are told; nil means all of them, an empty
+	// Peers names the peers to announce it to; nil means all of them, an empty
 	// list none.
 	Peers []string
 	// Communities are attached as they are (RFC 1997).
@@ -95,7 +95,7 @@ type Session struct {
 	// Since is when the session was established, or was lost, or first tried.
 	// It does not move with every attempt to connect.
 	Since time.Time
-	// Announced counts the routes that this peer is told.
+	// Announced counts the routes that are announced to this peer.
 	Announced int
 	// Message says why the session is down, or what about it does not work,
 	// and what to do; it is empty when all is well.

@@ -18,12 +18,15 @@ import (
 )
 
 const (
+	// daemons is where Debian puts FRR's daemons, which are on no PATH.
 	daemons = "/usr/lib/frr"
 	// frrUser and its group are what FRR's packages make; FRR takes no other.
 	frrUser = "frr"
-	// insideEnv marks the test process that is in its own namespace.
+	// insideEnv marks the test process that is in its own namespace. Without it
+	// the process would start itself for ever.
 	insideEnv = "BM_CCM_FRRTEST_INSIDE"
-	// requireEnv turns skipped tests into failed ones.
+	// requireEnv turns skipped tests into failed ones: CI sets it, where a test
+	// that skips would look like one that passes.
 	requireEnv = "BM_CCM_REQUIRE_ROOT"
 )
 
@@ -39,6 +42,8 @@ func Main(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "frrtest: finding the test binary:", err)
 		os.Exit(1)
 	}
+	// A new process rather than unshare(2): that moves one thread only, and Go
+	// runs goroutines on any of them.
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
@@ -50,7 +55,8 @@ func Main(m *testing.M) {
 	os.Exit(0)
 }
 
-// missing says what the machine lacks.
+// missing says what the machine lacks, with the command that installs it; empty if
+// nothing.
 func missing() string {
 	if os.Geteuid() != 0 {
 		return "this test makes network namespaces: run it as root"
@@ -95,16 +101,17 @@ type Router struct {
 
 	t     testing.TB
 	dir   string
-	netns *exec.Cmd // keeps the namespace
+	netns *exec.Cmd // a process that does nothing but keep the namespace
 	bgpd  *exec.Cmd
 }
 
-// ASN is the autonomous system number of every Router.
+// ASN is the autonomous system number of every Router, from those for private use
+// (RFC 6996).
 const ASN = 64512
 
 // New starts router number n (1 to 250, different within a test) with the given
 // lines in its "router bgp" section; "{4}" and "{6}" in them stand for our
-// addresses.
+// addresses. It is up when New returns, and goes with the test.
 func New(t testing.TB, n int, lines ...string) *Router {
 	t.Helper()
 	Need(t)
@@ -125,6 +132,7 @@ func New(t testing.TB, n int, lines ...string) *Router {
 	return r
 }
 
+// must ends the test on an error: nothing here is worth going on after one.
 func (r *Router) must(err error) {
 	r.t.Helper()
 	if err != nil {
@@ -157,7 +165,8 @@ func (r *Router) Command(args ...string) *exec.Cmd {
 
 func (r *Router) pid() string { return strconv.Itoa(r.netns.Process.Pid) }
 
-// connect makes the router's namespace and the link to it.
+// connect makes the router's namespace and the link to it. Addresses are set
+// without duplicate address detection, which would keep IPv6 back for a second.
 func (r *Router) connect(n int) {
 	r.t.Helper()
 	r.netns = exec.Command("sleep", "600")
@@ -177,6 +186,9 @@ func (r *Router) connect(n int) {
 	r.Exec("ip", "link", "set", far, "up")
 }
 
+// start runs zebra first, so that bgpd finds it at once. The configuration takes
+// FRR's safety catches off: a policy is not needed here (RFC 8212), and each test
+// activates the families that it is about.
 func (r *Router) start(id string, lines []string) {
 	r.t.Helper()
 	replace := strings.NewReplacer("{4}", r.Local4.String(), "{6}", r.Local6.String())
@@ -198,6 +210,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// daemon starts one of FRR's daemons. -P 0 turns its telnet port off, so that
+// routers do not clash on it; the sockets are in the router's own folder.
 func (r *Router) daemon(name string) *exec.Cmd {
 	r.t.Helper()
 	args := []string{"-t", r.pid(), "-n", filepath.Join(daemons, name), "-u", frrUser, "-g", frrUser,
@@ -219,10 +233,11 @@ func stop(cmd *exec.Cmd) {
 	_ = cmd.Wait()
 }
 
-// StopBGP kills bgpd.
+// StopBGP kills bgpd, as when it crashes: it sends no NOTIFICATION.
 func (r *Router) StopBGP() { stop(r.bgpd) }
 
-// PauseBGP freezes bgpd, whose connections stay open.
+// PauseBGP freezes bgpd, whose connections stay open: only the hold timer of the
+// other side finds out.
 func (r *Router) PauseBGP() {
 	r.t.Helper()
 	pid, err := os.ReadFile(filepath.Join(r.dir, "bgpd.pid"))
@@ -230,7 +245,8 @@ func (r *Router) PauseBGP() {
 	r.run("kill", "-STOP", strings.TrimSpace(string(pid)))
 }
 
-// StartBGP starts bgpd again with the same configuration.
+// StartBGP starts bgpd again with the configuration of New: what Configure changed
+// is gone.
 func (r *Router) StartBGP() {
 	r.t.Helper()
 	r.bgpd = r.daemon("bgpd")
@@ -260,7 +276,8 @@ func (r *Router) Configure(lines ...string) {
 	r.run("vtysh", args...)
 }
 
-// Eventually waits until ok, and fails the test after the timeout.
+// Eventually waits until ok, and fails the test after the timeout, with the end of
+// FRR's log. It polls: FRR has nothing to wait on.
 func (r *Router) Eventually(timeout time.Duration, what string, ok func() bool) {
 	r.t.Helper()
 	deadline := time.Now().Add(timeout)
