@@ -95,7 +95,11 @@ func TestServeEndsWithTheContext(t *testing.T) {
 	}()
 	body := ""
 	for deadline := time.Now().Add(5 * time.Second); body == "" && time.Now().Before(deadline); {
-		if resp, err := http.Get("http://" + addr); err == nil {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := http.DefaultClient.Do(req); err == nil {
 			b, _ := io.ReadAll(resp.Body)
 			_ = resp.Body.Close()
 			body = string(b)

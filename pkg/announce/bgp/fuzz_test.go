@@ -121,6 +121,7 @@ func TestReadRefusal(t *testing.T) {
 func FuzzLogRecord(f *testing.F) {
 	f.Add("failed to connect", "192.0.2.1", "Error", "connection refused")
 	f.Add("outgoing connection established", "2001:db8::1", "", "")
+	f.Add("outgoing connection established", "2001:db8::1", "", "an attribute without a key")
 	f.Add("received notification", "192.0.2.1", "Communicated-Reason", "rack \xff")
 	f.Add("sent notification", "", "Code", "4")
 	f.Add("sent notification", "192.0.2.1", "Code", "")

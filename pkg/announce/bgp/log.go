@@ -104,7 +104,7 @@ func (h *logHandler) match(r slog.Record) {
 	}
 	text := ""
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == t.attr {
+		if t.attr != "" && a.Key == t.attr {
 			text = a.Value.String()
 		}
 		return true

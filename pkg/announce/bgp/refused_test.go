@@ -148,7 +148,7 @@ func TestUnreachable(t *testing.T) {
 		setPeers(t, s, nil, p)
 		down(t, s, "no route to")
 		r.Exec("ip", "addr", "add", late+"/32", "dev", "lo")
-		if out, err := exec.Command("ip", "route", "add", late, "via", r.Addr4.String()).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(t.Context(), "ip", "route", "add", late, "via", r.Addr4.String()).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		r.Configure(fmt.Sprintf("router bgp %d", frrtest.ASN), "neighbor "+r.Local4.String()+" ebgp-multihop 2",
@@ -185,7 +185,8 @@ func TestRouterGoesSilent(t *testing.T) {
 func TestListensNowhere(t *testing.T) {
 	newSpeaker(t)
 	frrtest.Need(t)
-	l, err := net.Listen("tcp", "127.0.0.1:179")
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:179")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@
 package frrtest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -44,7 +45,7 @@ func Main(m *testing.M) {
 	}
 	// A new process rather than unshare(2): that moves one thread only, and Go
 	// runs goroutines on any of them.
-	cmd := exec.Command(self, os.Args[1:]...)
+	cmd := exec.CommandContext(context.Background(), self, os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
@@ -142,7 +143,7 @@ func (r *Router) must(err error) {
 
 func (r *Router) run(name string, args ...string) string {
 	r.t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
+	out, err := exec.CommandContext(r.t.Context(), name, args...).CombinedOutput()
 	if err != nil {
 		r.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
@@ -158,7 +159,7 @@ func (r *Router) Exec(args ...string) string {
 // Command prepares a command in the router's namespace, which dies with the
 // test.
 func (r *Router) Command(args ...string) *exec.Cmd {
-	cmd := exec.Command("nsenter", append([]string{"-t", r.pid(), "-n"}, args...)...)
+	cmd := exec.CommandContext(r.t.Context(), "nsenter", append([]string{"-t", r.pid(), "-n"}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -169,14 +170,16 @@ func (r *Router) pid() string { return strconv.Itoa(r.netns.Process.Pid) }
 // without duplicate address detection, which would keep IPv6 back for a second.
 func (r *Router) connect(n int) {
 	r.t.Helper()
-	r.netns = exec.Command("sleep", "600")
+	// Not the test's context, which ends before the cleanups: what a test closes in
+	// its own must find the router up.
+	r.netns = exec.CommandContext(context.Background(), "sleep", "600")
 	r.netns.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	r.must(r.netns.Start())
 	r.t.Cleanup(func() { stop(r.netns) })
 	far := fmt.Sprintf("r%d", n)
 	r.run("ip", "link", "set", "lo", "up")
 	r.run("ip", "link", "add", r.Link, "type", "veth", "peer", "name", far, "netns", r.pid())
-	r.t.Cleanup(func() { _ = exec.Command("ip", "link", "del", r.Link).Run() })
+	r.t.Cleanup(func() { _ = exec.CommandContext(context.Background(), "ip", "link", "del", r.Link).Run() })
 	r.run("ip", "addr", "add", r.Local4.String()+"/24", "dev", r.Link)
 	r.run("ip", "addr", "add", r.Local6.String()+"/64", "dev", r.Link, "nodad")
 	r.run("ip", "link", "set", r.Link, "up")
@@ -217,7 +220,7 @@ func (r *Router) daemon(name string) *exec.Cmd {
 	args := []string{"-t", r.pid(), "-n", filepath.Join(daemons, name), "-u", frrUser, "-g", frrUser,
 		"--vty_socket", r.dir, "-z", filepath.Join(r.dir, "zapi"), "-i", filepath.Join(r.dir, name+".pid"),
 		"-f", filepath.Join(r.dir, name+".conf"), "-P", "0"}
-	cmd := exec.Command("nsenter", args...)
+	cmd := exec.CommandContext(context.Background(), "nsenter", args...) // as the namespace, until its cleanup
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.OpenFile(filepath.Join(r.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	r.must(err)
@@ -253,7 +256,7 @@ func (r *Router) StartBGP() {
 }
 
 func (r *Router) vtysh(command string) ([]byte, error) {
-	return exec.Command("vtysh", "--vty_socket", r.dir, "-c", command).Output()
+	return exec.CommandContext(r.t.Context(), "vtysh", "--vty_socket", r.dir, "-c", command).Output()
 }
 
 // Vtysh runs one command of FRR's shell.
