@@ -5,6 +5,7 @@ package announce
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -178,9 +179,10 @@ func routerID(node string, addrs []netip.Addr) netip.Addr {
 	}
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(node))
-	v := mix(uint64(h.Sum32()))
+	var v [8]byte
+	binary.BigEndian.PutUint64(v[:], mix(uint64(h.Sum32())))
 	// 0 is no identifier, and addresses from 224 on look like mistakes.
-	return netip.AddrFrom4([4]byte{byte(v>>24)%223 + 1, byte(v >> 16), byte(v >> 8), byte(v)})
+	return netip.AddrFrom4([4]byte{v[4]%223 + 1, v[5], v[6], v[7]})
 }
 
 // loop decides when something has changed, and looks after everything now and
@@ -294,11 +296,13 @@ func peersOf(d *Decision) []bgp.Peer {
 		}
 		hops := uint8(0)
 		if p.Spec.EBGPMultihop != nil {
-			hops = uint8(*p.Spec.EBGPMultihop)
+			hops = uint8(*p.Spec.EBGPMultihop) //nolint:gosec // the schema bounds it to 255
 		}
 		out = append(out, bgp.Peer{
-			Name: p.Name, Address: addr.Unmap(), Port: uint16(p.Spec.Port),
-			PeerASN: uint32(p.Spec.PeerASN), LocalASN: uint32(p.Spec.LocalASN),
+			Name: p.Name, Address: addr.Unmap(),
+			Port:     uint16(p.Spec.Port),     //nolint:gosec // the schema bounds it to 65535
+			PeerASN:  uint32(p.Spec.PeerASN),  //nolint:gosec // the schema bounds it to 32 bits
+			LocalASN: uint32(p.Spec.LocalASN), //nolint:gosec // the schema bounds it to 32 bits
 			HoldTime: time.Duration(p.Spec.HoldTimeSeconds) * time.Second, Multihop: hops,
 		})
 	}

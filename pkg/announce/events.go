@@ -36,8 +36,8 @@ const (
 	// bug, and the log says what failed.
 	ReasonRoutesDiffer = "RoutesDiffer"
 	// ReasonWithheld (False): the node announces nothing, or less than it could,
-	// because of its own state: it is excluded by a label or taint, being
-	// deleted, or its kube-proxy is unhealthy.
+	// because of its own state: its Node is excluded by a label or taint, is
+	// being deleted or does not exist, or its kube-proxy is unhealthy.
 	ReasonWithheld = "Withheld"
 	// ReasonSessionDown (False): a BGP session of this node is not established,
 	// or cannot carry the routes of one IP family.

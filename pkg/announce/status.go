@@ -5,6 +5,7 @@ package announce
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -38,7 +39,7 @@ type report struct {
 // it with what is stored and writes only a difference.
 func (r *report) status() v1alpha1.NodeAnnouncementStatus {
 	established := 0
-	st := v1alpha1.NodeAnnouncementStatus{AddressCount: int32(len(r.decision.Announcements))}
+	st := v1alpha1.NodeAnnouncementStatus{AddressCount: clamp32(len(r.decision.Announcements))}
 	for _, s := range r.sessions {
 		if s.Up() {
 			established++
@@ -46,7 +47,7 @@ func (r *report) status() v1alpha1.NodeAnnouncementStatus {
 		st.BGP = append(st.BGP, v1alpha1.BGPSession{
 			Peer: s.Peer, Address: s.Address.String(), State: string(s.State),
 			// The API stores full seconds; a fraction would never compare equal.
-			Since: metav1.NewTime(s.Since).Rfc3339Copy(), Announced: int32(s.Announced), Message: s.Message,
+			Since: metav1.NewTime(s.Since).Rfc3339Copy(), Announced: clamp32(s.Announced), Message: s.Message,
 		})
 	}
 	st.BGPSummary = fmt.Sprintf("%d/%d", established, len(r.sessions))
@@ -54,6 +55,9 @@ func (r *report) status() v1alpha1.NodeAnnouncementStatus {
 	st.Conditions = []metav1.Condition{r.inSync()}
 	return st
 }
+
+// clamp32 makes a count fit the API, whose integers have 32 bits.
+func clamp32(n int) int32 { return int32(min(n, math.MaxInt32)) }
 
 // announcedClasses groups the addresses by class, both in the order of the
 // addresses, so that equal decisions give equal statuses. Those above

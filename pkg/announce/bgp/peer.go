@@ -108,7 +108,7 @@ func (s *Speaker) deletePeer(ctx context.Context, p *peer) {
 // session (RFC 4760), whatever its own: a cluster with two families needs one
 // BGPPeer per router only, where the router can carry both.
 func (p *peer) config() *api.Peer {
-	hold := uint64(p.HoldTime / time.Second)
+	hold := uint64(p.HoldTime / time.Second) //nolint:gosec // 3 to 65535, never negative
 	// Keepalives at a third of the hold time (RFC 4271 section 4.4).
 	return &api.Peer{
 		Conf: &api.PeerConf{

@@ -106,7 +106,8 @@ func (p *Peer) open(routerID netip.Addr) *bgp.BGPMessage {
 		bgp.NewCapMultiProtocol(bgp.RF_IPv4_UC), bgp.NewCapMultiProtocol(bgp.RF_IPv6_UC),
 	})
 	// The library fails only for a router ID that is no IPv4 address.
-	m, _ := bgp.NewBGPOpenMessage(as, uint16(p.HoldTime/time.Second), routerID, []bgp.OptionParameterInterface{caps})
+	hold := uint16(p.HoldTime / time.Second) //nolint:gosec // 3 to 65535, as the message has it
+	m, _ := bgp.NewBGPOpenMessage(as, hold, routerID, []bgp.OptionParameterInterface{caps})
 	return m
 }
 
