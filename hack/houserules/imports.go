@@ -32,7 +32,7 @@ var layers = []layer{
 	{"pkg/netbox/netboxtest", []string{"pkg/netbox", "pkg/ipam/netbox/schema"}},
 	{"pkg/netbox", nil},
 	{"pkg/keylock", nil},
-	{"pkg/ipam/netbox", []string{"pkg/api", "pkg/ipam", "pkg/netbox"}},
+	{"pkg/ipam/netbox", []string{"pkg/api", "pkg/ipam", "pkg/netbox", "pkg/keylock"}},
 	{"pkg/ipam", []string{"pkg/api"}},
 	// The way of a Service: service < assign < drift < cloud; classview beside them.
 	{"pkg/cloud/service", []string{"pkg/api", "pkg/ipam"}},
