@@ -24,9 +24,8 @@ require (
 )
 
 require (
-	github.com/netbox-community/go-netbox/v4 v4.3.0 // indirect
+	github.com/sony/gobreaker/v2 v2.4.0 // indirect
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // indirect
-	gopkg.in/validator.v2 v2.0.1 // indirect
 )
 
 require (

@@ -50,6 +50,3 @@ func exitCode(err error) int {
 type printedError struct{ error }
 
 func (e printedError) Unwrap() error { return e.error }
-
-// toldError is the name that the netbox subcommands still use.
-type toldError = printedError

@@ -19,17 +19,17 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/bm-ccm/bm-ccm/pkg/cloud"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
-// newNetBoxCommand returns the commands for who looks after NetBox.
+// newNetBoxCommand returns the commands for NetBox administrators.
 func newNetBoxCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "netbox",
-		Short: "Set NetBox up, check it, compare it with the cluster",
-		Long: `Commands for who looks after NetBox: init makes the custom fields, the user and
-the permissions that a cluster needs, check looks whether all is as it should be,
-and audit compares NetBox with the Services of the cluster.`,
+		Short: "Set up NetBox, verify it, compare it with the cluster",
+		Long: `Commands for NetBox administrators: init creates the custom fields, the user, the
+permissions and the token that a cluster needs, check verifies NetBox, the token
+and the pools, and audit compares NetBox with the Services of the cluster.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -66,7 +66,7 @@ func cloudNetBox(path string) (*cloud.Config, *netbox.Client, error) {
 		return nil, nil, err
 	}
 	if config.NetBox == nil {
-		return nil, nil, fmt.Errorf("--cloud-config %s has no netbox: there is nothing to look at", path)
+		return nil, nil, fmt.Errorf("--cloud-config %s has no netbox: there is nothing to verify or compare", path)
 	}
 	client, err := netbox.NewClient(netbox.Options{
 		URL: config.NetBox.URL, TokenFile: config.NetBox.TokenFile, CAFile: config.NetBox.CAFile, Timeout: config.NetBox.Timeout.Duration,

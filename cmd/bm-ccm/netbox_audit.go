@@ -38,12 +38,12 @@ func newNetBoxAuditCommand() *cobra.Command {
 		Short: "Compare the addresses in NetBox with the Services of the cluster",
 		Long: `Prints how the addresses that NetBox has for this cluster differ from the Services
 of the cluster, as the controller's own comparison sees it: addresses of Services
-that are gone, Services whose address is not recorded, records that a human must
-set right. It changes nothing.
+that are gone, Services whose address is not recorded, IPAM conflicts that need
+manual action. It changes nothing.
 
-What is under way, a Service that was just created say, is a difference too: look
-again a little later. The exit code is 0 without differences, 1 with, and 2 if it
-could not be told.`,
+What is under way, a Service that was just created say, is a difference too: run it
+again a little later. The exit code is 0 without differences, 1 with, and 2 on
+error.`,
 		Example: `  bm-ccm netbox audit --cloud-config cloud.yaml --kubeconfig ~/.kube/config
   kubectl -n bm-ccm-system exec deploy/bm-ccm-controller -- bm-ccm netbox audit --cloud-config /etc/bm-ccm/config.yaml`,
 		Args:          cobra.NoArgs,
@@ -58,13 +58,13 @@ could not be told.`,
 func (o *auditOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	found, err := o.differences(ctx)
 	if err == nil {
-		err = o.tell(cmd.OutOrStdout(), found)
+		err = o.print(cmd.OutOrStdout(), found)
 	}
 	if err != nil {
 		return exitError{err, exitUnknown}
 	}
 	if len(found) > 0 {
-		return exitError{toldError{fmt.Errorf("%d differences", len(found))}, exitDifferences}
+		return exitError{printedError{fmt.Errorf("%d differences", len(found))}, exitDifferences}
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func (o *auditOptions) differences(ctx context.Context) ([]ipam.Finding, error) 
 		return nil, err
 	}
 	if kube == nil {
-		return nil, errors.New("the cluster is not known: name it with --kubeconfig")
+		return nil, errors.New("no cluster: name it with --kubeconfig")
 	}
 	return o.audit(ctx, config, kube)
 }
@@ -110,7 +110,7 @@ func rowOf(d ipam.Finding) differenceRow {
 	return row
 }
 
-func (o *auditOptions) tell(w io.Writer, found []ipam.Finding) error {
+func (o *auditOptions) print(w io.Writer, found []ipam.Finding) error {
 	rows := make([]differenceRow, len(found))
 	for i, d := range found {
 		rows[i] = rowOf(d)

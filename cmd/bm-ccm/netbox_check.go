@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,6 +17,7 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/client"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/provision"
 )
 
 // checkOptions are the flags of netbox check.
@@ -26,8 +29,8 @@ func newNetBoxCheckCommand() *cobra.Command {
 	o := &checkOptions{}
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Look whether NetBox, the token and the pools are as they should be",
-		Long: `Looks at everything in NetBox that bm-ccm relies on, and changes nothing: whether
+		Short: "Verify NetBox, the token and the pools",
+		Long: `Verifies everything in NetBox that bm-ccm relies on, and changes nothing: that
 NetBox answers and is of a known version, the token, the custom fields, the rights
 of the token (also that it cannot change a record of others), what netbox.record
 names, and each AddressPool in NetBox.
@@ -53,40 +56,43 @@ func (o *checkOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	pools, poolLine, err := o.pools(ctx)
+	pools, noPools, err := o.pools(ctx)
 	if err != nil {
 		return err
 	}
 	// What else a record holds is valid in any NetBox.
-	record := netbox.Record{Tenant: config.NetBox.Record.Tenant, Tags: config.NetBox.Record.Tags, CustomFields: config.NetBox.Record.CustomFields}
-	lines := netbox.NewAllocator(nb, config.ClusterName, "", record).Inspect(ctx, pools)
-	if poolLine != nil {
-		lines = append(lines, *poolLine)
+	record := config.NetBox.Record
+	found := provision.Check(ctx, nb, netbox.NewAllocator(nb, config.ClusterName, "", netbox.Record{}), provision.Wanted{
+		Cluster: config.ClusterName, Tenant: record.Tenant, Tags: record.Tags,
+		CustomFields: slices.Collect(maps.Keys(record.CustomFields)), AddressPools: pools,
+	})
+	if noPools != nil {
+		found = append(found, *noPools)
 	}
-	if err := o.tell(cmd.OutOrStdout(), lines); err != nil {
+	if err := o.print(cmd.OutOrStdout(), found); err != nil {
 		return err
 	}
 	failed := 0
-	for _, l := range lines {
-		if l.Result == netbox.ResultFail {
+	for _, f := range found {
+		if f.Result == provision.ResultFail {
 			failed++
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d checks failed", failed, len(lines))
+		return fmt.Errorf("%d of %d checks failed", failed, len(found))
 	}
 	return nil
 }
 
-// pools reads the AddressPools; the line says why there are none.
-func (o *checkOptions) pools(ctx context.Context) ([]ipam.Pool, *netbox.Line, error) {
+// pools reads the AddressPools; the finding says why there are none.
+func (o *checkOptions) pools(ctx context.Context) ([]ipam.Pool, *provision.Finding, error) {
 	const what = "pools"
 	config, err := kubeConfig(o.kubeconfig)
 	if err != nil {
 		return nil, nil, err
 	}
 	if config == nil {
-		return nil, &netbox.Line{Result: netbox.ResultSkip, What: what, Detail: "not looked at: name the cluster with --kubeconfig"}, nil
+		return nil, &provision.Finding{Result: provision.ResultSkip, What: what, Detail: "skipped: name the cluster with --kubeconfig"}, nil
 	}
 	api, err := client.New(config)
 	if err != nil {
@@ -94,10 +100,10 @@ func (o *checkOptions) pools(ctx context.Context) ([]ipam.Pool, *netbox.Line, er
 	}
 	list, err := api.Pools.List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, &netbox.Line{Result: netbox.ResultFail, What: what, Detail: fmt.Sprintf("reading the AddressPools of the cluster: %v", err)}, nil
+		return nil, &provision.Finding{Result: provision.ResultFail, What: what, Detail: fmt.Sprintf("reading the AddressPools of the cluster: %v", err)}, nil
 	}
 	if len(list.Items) == 0 {
-		return nil, &netbox.Line{Result: netbox.ResultSkip, What: what, Detail: "the cluster has no AddressPool"}, nil
+		return nil, &provision.Finding{Result: provision.ResultSkip, What: what, Detail: "the cluster has no AddressPool"}, nil
 	}
 	pools := make([]ipam.Pool, len(list.Items))
 	for i, p := range list.Items {
@@ -106,17 +112,17 @@ func (o *checkOptions) pools(ctx context.Context) ([]ipam.Pool, *netbox.Line, er
 	return pools, nil, nil
 }
 
-func (o *checkOptions) tell(w io.Writer, lines []netbox.Line) error {
+func (o *checkOptions) print(w io.Writer, found []provision.Finding) error {
 	if o.output == "json" {
-		return writeJSON(w, lines)
+		return writeJSON(w, found)
 	}
 	width := 0
-	for _, l := range lines {
-		width = max(width, len(l.What))
+	for _, f := range found {
+		width = max(width, len(f.What))
 	}
 	var b strings.Builder
-	for _, l := range lines {
-		fmt.Fprintf(&b, "%-4s  %-*s  %s\n", l.Result, width, l.What, l.Detail)
+	for _, f := range found {
+		fmt.Fprintf(&b, "%-4s  %-*s  %s\n", f.Result, width, f.What, f.Detail)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

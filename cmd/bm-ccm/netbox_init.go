@@ -15,8 +15,9 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/provision"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
 // initOptions are the flags of netbox init.
@@ -31,17 +32,18 @@ func newNetBoxInitCommand() *cobra.Command {
 	o := &initOptions{}
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Make the custom fields, user, permissions and token that a cluster needs",
-		Long: `Makes in NetBox what bm-ccm needs for one cluster: the custom fields of IP
+		Short: "Create the custom fields, user, permissions and token that a cluster needs",
+		Long: `Creates in NetBox what bm-ccm needs for one cluster: the custom fields of IP
 addresses, a user, its permissions (to see what is read, to write the addresses
 of this cluster and no others) and a token.
 
 It may be run again at any time: what exists is left alone, or changed where that
 can do no harm (filter logic exact, unique while no two values are equal, a missing
-right). What is wrong otherwise is told as WRONG with the fix, and stays.
+right). Anything else that is not as it must be is reported as WRONG with the fix,
+and left as it is.
 
-The token must be an administrator's. Who will not hand out such a token prints
-with --print what is to be made; no NetBox is asked then.`,
+The token must be an administrator's. If you cannot share an administrator's token,
+--print shows the objects to create; no NetBox is asked then.`,
 		Example: `  bm-ccm netbox init --url https://netbox.example.org --token-file admin-token \
     --cluster prod-1 --out prod-1-token
   bm-ccm netbox init --cluster prod-1 --print > setup.json`,
@@ -58,7 +60,7 @@ with --print what is to be made; no NetBox is asked then.`,
 	f.StringVar(&o.access.User, "user", "", "NetBox user of the cluster (default bm-ccm-<cluster>)")
 	f.StringArrayVar(&o.access.ReservedTenants, "reserved-tenant", nil,
 		"slug of a tenant whose addresses of status reserved the cluster may take; may be given again")
-	f.BoolVar(&o.print, "print", false, "print as JSON what is to be made, and make nothing")
+	f.BoolVar(&o.print, "print", false, "print the objects to create as JSON, and create nothing")
 	f.StringVar(&o.out, "out", "", "file for the cluster's token; without it a new token is printed, once")
 	return cmd
 }
@@ -75,7 +77,7 @@ func (o *initOptions) validate() error {
 		return fmt.Errorf("--cluster %q: %s", o.access.Cluster, strings.Join(problems, "; "))
 	}
 	if o.print && o.out != "" {
-		return errors.New("either --print or --out: --print makes no token")
+		return errors.New("either --print or --out: --print creates no token")
 	}
 	return nil
 }
@@ -103,17 +105,20 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	}
 	out := cmd.OutOrStdout()
 	wrong := 0
-	user, err := client.Init(ctx, o.access.Plan(), func(s netbox.Step) {
-		if s.Outcome == netbox.StepWrong {
+	user, err := provision.Init(ctx, client, o.access.Plan(), func(s provision.Step) {
+		if s.Outcome == provision.StepWrong {
 			wrong++
 		}
-		tellStep(out, s)
+		printStep(out, s)
 	})
 	if err != nil {
 		return asFlags(err)
 	}
-	if wrong > 0 {
-		return fmt.Errorf("what is WRONG (%d) must be set right by hand; no token was made", wrong)
+	switch {
+	case wrong == 1:
+		return errors.New("1 item needs manual correction, see WRONG above; no token was created")
+	case wrong > 1:
+		return fmt.Errorf("%d items need manual correction, see WRONG above; no token was created", wrong)
 	}
 	if err := o.token(ctx, client, user, out); err != nil {
 		return asFlags(err)
@@ -122,7 +127,7 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	return nil
 }
 
-func tellStep(w io.Writer, s netbox.Step) {
+func printStep(w io.Writer, s provision.Step) {
 	fmt.Fprintf(w, "%-8s %s", s.Outcome, s.What)
 	if s.Detail != "" {
 		fmt.Fprint(w, ": ", s.Detail)
@@ -136,19 +141,19 @@ func asFlags(err error) error {
 	return errors.New(text)
 }
 
-// token makes a token unless there is one.
+// token creates a token unless there is one.
 func (o *initOptions) token(ctx context.Context, client *netbox.Client, user int64, out io.Writer) error {
 	old, err := readToken(o.out)
 	if err != nil {
 		return err
 	}
 	if old != "" || o.out == "" {
-		has, err := client.HasToken(ctx, user, old)
+		has, err := provision.HasToken(ctx, client, user, old)
 		if err != nil {
 			return err
 		}
 		if has {
-			o.tellOld(out)
+			o.printOld(out)
 			return nil
 		}
 	}
@@ -156,27 +161,27 @@ func (o *initOptions) token(ctx context.Context, client *netbox.Client, user int
 	if err != nil {
 		return err
 	}
-	token, err := client.NewToken(ctx, user)
+	token, err := provision.NewToken(ctx, client, user)
 	if err != nil {
 		return errors.Join(err, file.drop())
 	}
 	if o.out == "" {
-		tellStep(out, netbox.Step{Outcome: netbox.StepCreated, What: "token", Detail: token + " (NetBox does not tell it again)"})
+		printStep(out, provision.Step{Outcome: provision.StepCreated, What: "token", Detail: token + " (NetBox does not show it again)"})
 		return nil
 	}
 	if err := file.keep(token); err != nil {
-		return fmt.Errorf("NetBox made a token, but %w: delete it there and run this again", err)
+		return fmt.Errorf("NetBox created a token, but %w: delete it there and run this again", err)
 	}
-	tellStep(out, netbox.Step{Outcome: netbox.StepCreated, What: "token", Detail: "in " + o.out})
+	printStep(out, provision.Step{Outcome: provision.StepCreated, What: "token", Detail: "in " + o.out})
 	return nil
 }
 
-func (o *initOptions) tellOld(out io.Writer) {
+func (o *initOptions) printOld(out io.Writer) {
 	detail := "in " + o.out
 	if o.out == "" {
-		detail = "NetBox does not tell it again; for another one name a new file with --out"
+		detail = "NetBox does not show it again; for another one name a new file with --out"
 	}
-	tellStep(out, netbox.Step{Outcome: netbox.StepExists, What: "token", Detail: detail})
+	printStep(out, provision.Step{Outcome: provision.StepExists, What: "token", Detail: detail})
 }
 
 func readToken(path string) (string, error) {
@@ -193,8 +198,8 @@ func readToken(path string) (string, error) {
 	return strings.TrimSpace(string(raw)), nil
 }
 
-// tokenFile is a file for a token that is not there yet. It is made before the
-// token is: NetBox tells a token only once.
+// tokenFile is a file for a token that is not there yet. It is created before the
+// token is: NetBox shows a token only once.
 type tokenFile struct {
 	path string
 	temp *os.File

@@ -21,34 +21,34 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/cloud"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/provision"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
-// desk is where an administrator works: a NetBox and a folder.
-type desk struct {
+// harness is where an administrator works: a NetBox and a folder.
+type harness struct {
 	t   *testing.T
 	srv *netboxtest.Server
 	url string
 	dir string
 }
 
-func newDesk(t *testing.T) *desk {
+func newHarness(t *testing.T) *harness {
 	t.Helper()
 	srv := netboxtest.New(netboxtest.Options{Seed: &netboxtest.Seed{
 		Tenants: []string{"stock"}, Tags: []string{"k8s"}, Prefixes: []netboxtest.SeedPrefix{{Prefix: "203.0.113.0/24"}},
 	}})
 	hs := httptest.NewServer(srv)
 	t.Cleanup(hs.Close)
-	d := &desk{t: t, srv: srv, url: hs.URL, dir: t.TempDir()}
+	d := &harness{t: t, srv: srv, url: hs.URL, dir: t.TempDir()}
 	d.file("admin", netboxtest.DefaultToken)
 	return d
 }
 
-func (d *desk) path(name string) string { return filepath.Join(d.dir, name) }
+func (d *harness) path(name string) string { return filepath.Join(d.dir, name) }
 
-func (d *desk) file(name, content string) string {
+func (d *harness) file(name, content string) string {
 	d.t.Helper()
 	if err := os.WriteFile(d.path(name), []byte(content), 0o600); err != nil {
 		d.t.Fatal(err)
@@ -56,7 +56,7 @@ func (d *desk) file(name, content string) string {
 	return d.path(name)
 }
 
-func (d *desk) read(name string) string {
+func (d *harness) read(name string) string {
 	d.t.Helper()
 	raw, err := os.ReadFile(d.path(name))
 	if err != nil {
@@ -66,18 +66,18 @@ func (d *desk) read(name string) string {
 }
 
 // init runs netbox init for cluster lab.
-func (d *desk) init(args ...string) (string, error) {
+func (d *harness) init(args ...string) (string, error) {
 	return run(d.t, append([]string{"netbox", "init", "--url", d.url, "--token-file", d.path("admin"), "--cluster", "lab"}, args...)...)
 }
 
 // config writes a cloud configuration; more goes below netbox.
-func (d *desk) config(cluster, tokenFile string, more ...string) string {
+func (d *harness) config(cluster, tokenFile string, more ...string) string {
 	return d.file("cloud.yaml", "apiVersion: config.bm-ccm.io/v1alpha1\nkind: CloudConfig\nclusterName: "+cluster+
 		"\nnetbox:\n  url: "+d.url+"\n  tokenFile: "+d.path(tokenFile)+"\n"+strings.Join(more, "\n"))
 }
 
 // cluster serves AddressPools, and no Services, and returns a kubeconfig.
-func (d *desk) cluster(pools string) string {
+func (d *harness) cluster(pools string) string {
 	answers := map[string]string{
 		"/apis/bm-ccm.io/v1alpha1/addresspools":        `{"apiVersion":"bm-ccm.io/v1alpha1","kind":"AddressPoolList","items":[` + pools + `]}`,
 		"/apis/bm-ccm.io/v1alpha1/loadbalancerclasses": `{"apiVersion":"bm-ccm.io/v1alpha1","kind":"LoadBalancerClassList","items":[]}`,
@@ -98,7 +98,7 @@ func (d *desk) cluster(pools string) string {
 }
 
 func TestNetBoxInit(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	out, err := d.init("--out", d.path("token"), "--reserved-tenant", "stock")
 	if err != nil {
 		t.Fatal(err)
@@ -133,24 +133,24 @@ func TestNetBoxInit(t *testing.T) {
 	}
 }
 
-func TestNetBoxInitTellsTheTokenOnce(t *testing.T) {
-	d := newDesk(t)
+func TestNetBoxInitPrintsTheTokenOnce(t *testing.T) {
+	d := newHarness(t)
 	out, err := d.init()
 	if err != nil || !strings.Contains(out, "created  token: nbt_") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if out, err = d.init(); err != nil || strings.Contains(out, "nbt_") || !strings.Contains(out, "exists   token: NetBox does not tell it again") {
+	if out, err = d.init(); err != nil || strings.Contains(out, "nbt_") || !strings.Contains(out, "exists   token: NetBox does not show it again") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
 
 func TestNetBoxInitWrong(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	if err := d.srv.Apply(&netboxtest.Seed{CustomFields: []netboxtest.CustomField{{Name: "k8s_cluster", Type: "integer"}}}); err != nil {
 		t.Fatal(err)
 	}
 	out, err := d.init("--out", d.path("token"))
-	if err == nil || !strings.Contains(err.Error(), "WRONG (1)") || !strings.Contains(out, "WRONG    custom field k8s_cluster: ") {
+	if err == nil || !strings.Contains(err.Error(), "1 item needs manual correction") || !strings.Contains(out, "WRONG    custom field k8s_cluster: ") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if _, err := os.Stat(d.path("token")); err == nil {
@@ -160,7 +160,7 @@ func TestNetBoxInitWrong(t *testing.T) {
 
 // TestNetBoxErrorsAreOneLine and name the flag.
 func TestNetBoxErrorsAreOneLine(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	const weak = "weak0123456789abcdef0123456789abcdef0123"
 	if err := d.srv.AddToken(netboxtest.Token{User: "weak", Key: weak}); err != nil {
 		t.Fatal(err)
@@ -199,9 +199,9 @@ func TestNetBoxErrorsAreOneLine(t *testing.T) {
 
 func TestNetBoxPrintNeedsNoServer(t *testing.T) {
 	cmd := newRootCommand()
-	var out, told bytes.Buffer
+	var out, printed bytes.Buffer
 	cmd.SetOut(&out)
-	cmd.SetErr(&told)
+	cmd.SetErr(&printed)
 	cmd.SetArgs([]string{"netbox", "init", "--print", "--cluster", "lab", "--user", "svc-lab"})
 	if err := cmd.Execute(); err != nil {
 		t.Fatal(err)
@@ -213,15 +213,15 @@ func TestNetBoxPrintNeedsNoServer(t *testing.T) {
 	if plan.User.Username != "svc-lab" || len(plan.CustomFields) != len(schema.Fields()) || len(plan.Permissions) != 3 {
 		t.Errorf("printed\n%s", out.String())
 	}
-	if !strings.Contains(told.String(), "extras/custom-fields/") {
-		t.Errorf("how to apply it: %q", told.String())
+	if !strings.Contains(printed.String(), "extras/custom-fields/") {
+		t.Errorf("how to apply it: %q", printed.String())
 	}
 }
 
 const poolPublic = `{"metadata":{"name":"public"},"spec":{"netbox":{"prefixes":[{"prefix":"203.0.113.0/24"}]}}}`
 
 func TestNetBoxCheck(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	if _, err := d.init("--out", d.path("token")); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestNetBoxCheck(t *testing.T) {
 		t.Errorf("with a record: %v\n%s", err, out)
 	}
 	out, err = check("--cloud-config", d.config("other", "token"), "-o", "json")
-	var lines []netbox.Line
+	var lines []provision.Finding
 	if jsonErr := json.Unmarshal([]byte(out), &lines); jsonErr != nil {
 		t.Fatal(jsonErr)
 	}
@@ -273,7 +273,7 @@ func TestNetBoxAudit(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := newDesk(t)
+			d := newHarness(t)
 			o := &auditOptions{lookOptions: lookOptions{cloudConfig: d.config("lab", "admin"), kubeconfig: d.cluster(""), output: tt.output},
 				audit: func(context.Context, *cloud.Config, *rest.Config) ([]ipam.Finding, error) {
 					return tt.found, tt.err
@@ -289,8 +289,8 @@ func TestNetBoxAudit(t *testing.T) {
 			if out.String() != tt.want || code != tt.code {
 				t.Errorf("exit code %d (%v), want %d, and\n%s\nwant\n%s", code, err, tt.code, out.String(), tt.want)
 			}
-			if told := errors.As(err, new(toldError)); told != (tt.code == exitDifferences) {
-				t.Errorf("told already: %t", told)
+			if printed := errors.As(err, new(printedError)); printed != (tt.code == exitDifferences) {
+				t.Errorf("printed already: %t", printed)
 			}
 		})
 	}
@@ -298,7 +298,7 @@ func TestNetBoxAudit(t *testing.T) {
 
 // TestNetBoxAuditForReal compares a NetBox with a cluster that has no Services.
 func TestNetBoxAuditForReal(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	if _, err := d.init("--out", d.path("token")); err != nil {
 		t.Fatal(err)
 	}

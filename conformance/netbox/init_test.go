@@ -12,8 +12,10 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	ipamnetbox "github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/provision"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
@@ -35,20 +37,20 @@ func checkInit(t *testing.T, admin Target) {
 
 	lines := scene.inspect(t, "one", tokenOne)
 	for _, l := range lines {
-		if l.Result != netbox.ResultOK {
+		if l.Result != provision.ResultOK {
 			t.Errorf("after init: %s %s: %s", l.Result, l.What, l.Detail)
 		}
 	}
-	wantLine(t, lines, netbox.ResultOK, "foreign records", "of cluster two")
-	wantLine(t, lines, netbox.ResultOK, "own records", "198.18.1.1")
-	wantLine(t, lines, netbox.ResultOK, "pool stage", "ipv4: 254 addresses, 5 used, 249 free")
+	wantLine(t, lines, provision.ResultOK, "foreign records", "of cluster two")
+	wantLine(t, lines, provision.ResultOK, "own records", "198.18.1.1")
+	wantLine(t, lines, provision.ResultOK, "pool stage", "ipv4: 254 addresses, 5 used, 249 free")
 
 	lines = scene.inspect(t, "one", tokenTwo)
-	wantLine(t, lines, netbox.ResultFail, "fence", "it is not a token for cluster one")
-	wantLine(t, lines, netbox.ResultFail, "foreign records", "of cluster two: it is that cluster's token")
-	wantLine(t, lines, netbox.ResultFail, "own records", "it is another cluster's token")
-	wantLine(t, scene.inspect(t, "one", admin.Token), netbox.ResultFail, "foreign records", "or one for all")
-	wantLine(t, scene.inspect(t, "one", "nbt_abcdefghijkl.0123456789012345678901234567890123456789"), netbox.ResultFail, "token", "netbox.tokenFile")
+	wantLine(t, lines, provision.ResultFail, "fence", "it is not a token for cluster one")
+	wantLine(t, lines, provision.ResultFail, "foreign records", "of cluster two: it is that cluster's token")
+	wantLine(t, lines, provision.ResultFail, "own records", "it is another cluster's token")
+	wantLine(t, scene.inspect(t, "one", admin.Token), provision.ResultFail, "foreign records", "or one for all")
+	wantLine(t, scene.inspect(t, "one", "nbt_abcdefghijkl.0123456789012345678901234567890123456789"), provision.ResultFail, "token", "netbox.tokenFile")
 
 	scene.checkStock(t, tokenOne)
 }
@@ -59,8 +61,8 @@ func initTwice(t *testing.T, admin Target, access schema.Access) int64 {
 	var user int64
 	for turn := range 2 {
 		var err error
-		user, err = productClient(t, admin, admin.Token).Init(t.Context(), access.Plan(), func(s netbox.Step) {
-			if s.Outcome == netbox.StepWrong || turn > 0 && s.Outcome != netbox.StepExists {
+		user, err = provision.Init(t.Context(), productClient(t, admin, admin.Token), access.Plan(), func(s provision.Step) {
+			if s.Outcome == provision.StepWrong || turn > 0 && s.Outcome != provision.StepExists {
 				t.Errorf("turn %d: %s %s: %s", turn+1, s.Outcome, s.What, s.Detail)
 			}
 		})
@@ -88,12 +90,12 @@ func productClient(t *testing.T, at Target, token string) *netbox.Client {
 func tokenFor(t *testing.T, admin Target, user int64) string {
 	t.Helper()
 	c := productClient(t, admin, admin.Token)
-	token, err := c.NewToken(t.Context(), user)
+	token, err := provision.NewToken(t.Context(), c, user)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for which, want := range map[string]bool{token: true, "": true, admin.Token: false} {
-		if has, err := c.HasToken(t.Context(), user, which); has != want || err != nil {
+		if has, err := provision.HasToken(t.Context(), c, user, which); has != want || err != nil {
 			t.Errorf("HasToken is %t (%v), want %t", has, err, want)
 		}
 	}
@@ -134,21 +136,22 @@ func mustDo(t *testing.T, at Target, method, path string, body any) object {
 }
 
 // inspect looks at NetBox with a token, and wants it to be untouched.
-func (s *scene) inspect(t *testing.T, cluster, token string) []netbox.Line {
+func (s *scene) inspect(t *testing.T, cluster, token string) []provision.Finding {
 	t.Helper()
 	const list = "/api/ipam/ip-addresses/?limit=1000&ordering=id&fields=id,address,status,custom_fields,last_updated"
 	before := fmt.Sprint(mustDo(t, s.admin, http.MethodGet, list, nil))
 	pools := []ipam.Pool{{Name: "stage", Spec: v1alpha1.AddressPoolSpec{
 		NetBox: &v1alpha1.NetBoxSource{Prefixes: []v1alpha1.NetBoxPrefix{{Prefix: "198.18.1.0/24"}}},
 	}}}
-	lines := netbox.NewAllocator(productClient(t, s.admin, token), cluster, "", netbox.Record{}).Inspect(t.Context(), pools)
+	c := productClient(t, s.admin, token)
+	lines := provision.Check(t.Context(), c, ipamnetbox.NewAllocator(c, cluster, "", ipamnetbox.Record{}), provision.Wanted{Cluster: cluster, AddressPools: pools})
 	if after := fmt.Sprint(mustDo(t, s.admin, http.MethodGet, list, nil)); after != before {
-		t.Errorf("Inspect changed the addresses from\n%s\nto\n%s", before, after)
+		t.Errorf("Check changed the addresses from\n%s\nto\n%s", before, after)
 	}
 	return lines
 }
 
-func wantLine(t *testing.T, lines []netbox.Line, result netbox.Result, what, text string) {
+func wantLine(t *testing.T, lines []provision.Finding, result provision.Result, what, text string) {
 	t.Helper()
 	for _, l := range lines {
 		if l.Result == result && l.What == what && strings.Contains(l.Detail, text) {

@@ -9,8 +9,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/provision"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
 // setUp does what "bm-ccm netbox init" does, so that all that runs on a seeded
@@ -25,8 +26,8 @@ func (s *seeder) setUp(ctx context.Context, spec Spec) error {
 		plan = schema.Access{Cluster: spec.Cluster, ReservedTenants: spec.ReservedTenants}.Plan()
 	}
 	var wrong []error
-	user, err := c.Init(ctx, plan, func(step netbox.Step) {
-		if step.Outcome == netbox.StepWrong {
+	user, err := provision.Init(ctx, c, plan, func(step provision.Step) {
+		if step.Outcome == provision.StepWrong {
 			wrong = append(wrong, fmt.Errorf("%s: %s", step.What, step.Detail))
 		}
 	})
@@ -34,7 +35,7 @@ func (s *seeder) setUp(ctx context.Context, spec Spec) error {
 		return err
 	}
 	if spec.KnownToken != "" {
-		known, err := c.HasToken(ctx, user, spec.KnownToken)
+		known, err := provision.HasToken(ctx, c, user, spec.KnownToken)
 		if err != nil {
 			return err
 		}
@@ -43,6 +44,6 @@ func (s *seeder) setUp(ctx context.Context, spec Spec) error {
 			return nil
 		}
 	}
-	s.out.Token, err = c.NewToken(ctx, user)
+	s.out.Token, err = provision.NewToken(ctx, c, user)
 	return err
 }

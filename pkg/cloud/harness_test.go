@@ -32,7 +32,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/cloud/service/servicetest"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/inline"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	ipamnetbox "github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
@@ -359,7 +360,7 @@ func newNetBox(t *testing.T) (server *netboxtest.Server, connect func() ipam.Sto
 		if err != nil {
 			t.Fatal(err)
 		}
-		return netbox.NewAllocator(client, "lab", "cluster-uid", netbox.Record{})
+		return ipamnetbox.NewAllocator(client, "lab", "cluster-uid", ipamnetbox.Record{})
 	}
 }
 

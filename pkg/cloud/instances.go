@@ -15,16 +15,16 @@ import (
 	cloudprovider "k8s.io/cloud-provider"
 	cloudproviderapi "k8s.io/cloud-provider/api"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/dcim"
 )
 
 // inventory is what instances needs of NetBox DCIM.
 type inventory interface {
 	// Machine finds the device or virtual machine of that name.
-	// netbox.ErrNotFound is a definite answer: there is none.
-	Machine(ctx context.Context, name string) (netbox.Machine, error)
+	// dcim.ErrNotFound is a definite answer: there is none.
+	Machine(ctx context.Context, name string) (dcim.Machine, error)
 	// MachineByID reads the device or virtual machine of that id.
-	MachineByID(ctx context.Context, kind string, id int64) (netbox.Machine, error)
+	MachineByID(ctx context.Context, kind string, id int64) (dcim.Machine, error)
 }
 
 // instances implements cloudprovider.InstancesV2. With a nil inventory a node
@@ -80,27 +80,27 @@ func (i *instances) InstanceMetadata(ctx context.Context, node *corev1.Node) (*c
 
 // machine finds the machine of a node: by its providerID once it has one, so
 // that renaming either does no harm, else by its name.
-func (i *instances) machine(ctx context.Context, node *corev1.Node) (netbox.Machine, error) {
+func (i *instances) machine(ctx context.Context, node *corev1.Node) (dcim.Machine, error) {
 	if node.Spec.ProviderID != "" {
 		id, err := parseProviderID(node.Spec.ProviderID)
 		if err != nil {
-			return netbox.Machine{}, err
+			return dcim.Machine{}, err
 		}
 		if id.kind != "" {
 			machine, err := i.inventory.MachineByID(ctx, id.kind, id.id)
 			if err != nil {
-				return netbox.Machine{}, fmt.Errorf("looking up %s of node %s in NetBox: %w", id, node.Name, err)
+				return dcim.Machine{}, fmt.Errorf("looking up %s of node %s in NetBox: %w", id, node.Name, err)
 			}
 			return machine, nil
 		}
 	}
 	machine, err := i.inventory.Machine(ctx, node.Name)
-	if errors.Is(err, netbox.ErrNotFound) {
-		return netbox.Machine{}, fmt.Errorf(
+	if errors.Is(err, dcim.ErrNotFound) {
+		return dcim.Machine{}, fmt.Errorf(
 			"NetBox has no device or virtual machine named %q, or the token may not see it: create it or name it like the node: %w", node.Name, err)
 	}
 	if err != nil {
-		return netbox.Machine{}, fmt.Errorf("looking up node %s in NetBox: %w", node.Name, err)
+		return dcim.Machine{}, fmt.Errorf("looking up node %s in NetBox: %w", node.Name, err)
 	}
 	return machine, nil
 }
@@ -122,7 +122,7 @@ func providedIPs(node *corev1.Node) []netip.Addr {
 
 // checkProvidedIPs makes sure that the machine has the addresses that kubelet
 // was started with. Upstream insists on it too, but only in a log line.
-func checkProvidedIPs(node *corev1.Node, machine netbox.Machine) error {
+func checkProvidedIPs(node *corev1.Node, machine dcim.Machine) error {
 	known := map[netip.Addr]bool{}
 	for _, a := range machine.Addresses {
 		known[a] = true

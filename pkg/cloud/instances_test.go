@@ -17,32 +17,32 @@ import (
 	"k8s.io/client-go/tools/record"
 	cloudproviderapi "k8s.io/cloud-provider/api"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/dcim"
 )
 
 // rack is an inventory in memory.
 type rack struct {
-	machines []netbox.Machine
+	machines []dcim.Machine
 	err      error
 }
 
-func (r rack) find(match func(netbox.Machine) bool) (netbox.Machine, error) {
+func (r rack) find(match func(dcim.Machine) bool) (dcim.Machine, error) {
 	if r.err != nil {
-		return netbox.Machine{}, r.err
+		return dcim.Machine{}, r.err
 	}
 	i := slices.IndexFunc(r.machines, match)
 	if i < 0 {
-		return netbox.Machine{}, netbox.ErrNotFound
+		return dcim.Machine{}, dcim.ErrNotFound
 	}
 	return r.machines[i], nil
 }
 
-func (r rack) Machine(_ context.Context, name string) (netbox.Machine, error) {
-	return r.find(func(m netbox.Machine) bool { return m.Name == name })
+func (r rack) Machine(_ context.Context, name string) (dcim.Machine, error) {
+	return r.find(func(m dcim.Machine) bool { return m.Name == name })
 }
 
-func (r rack) MachineByID(_ context.Context, kind string, id int64) (netbox.Machine, error) {
-	return r.find(func(m netbox.Machine) bool { return m.Kind == kind && m.ID == id })
+func (r rack) MachineByID(_ context.Context, kind string, id int64) (dcim.Machine, error) {
+	return r.find(func(m dcim.Machine) bool { return m.Kind == kind && m.ID == id })
 }
 
 func node(name string, edit ...func(*corev1.Node)) *corev1.Node {
@@ -57,7 +57,7 @@ func withNodeIP(ips string) func(*corev1.Node) {
 	return func(n *corev1.Node) { n.Annotations[cloudproviderapi.AnnotationAlphaProvidedIPAddr] = ips }
 }
 
-var n1 = netbox.Machine{Kind: kindDevice, ID: 11, Name: "n1", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}
+var n1 = dcim.Machine{Kind: kindDevice, ID: 11, Name: "n1", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}
 
 func TestInstanceMetadata(t *testing.T) {
 	tests := []struct {
@@ -68,10 +68,10 @@ func TestInstanceMetadata(t *testing.T) {
 		addresses []string
 		problem   string // part of the error and of the Event
 	}{
-		{"device by name", rack{machines: []netbox.Machine{n1}}, node("n1"), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "n1"}, ""},
-		{"device by id, renamed", rack{machines: []netbox.Machine{n1}}, node("other", func(n *corev1.Node) { n.Spec.ProviderID = "bm-ccm://netbox/device/11" }), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "other"}, ""},
-		{"--node-ip known", rack{machines: []netbox.Machine{n1}}, node("n1", withNodeIP("10.0.0.1,fd00::1")), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "n1"}, ""},
-		{"--node-ip unknown", rack{machines: []netbox.Machine{n1}}, node("n1", withNodeIP("10.0.0.9")), "", nil, "kubelet's --node-ip 10.0.0.9 is not a primary address of device \"n1\""},
+		{"device by name", rack{machines: []dcim.Machine{n1}}, node("n1"), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "n1"}, ""},
+		{"device by id, renamed", rack{machines: []dcim.Machine{n1}}, node("other", func(n *corev1.Node) { n.Spec.ProviderID = "bm-ccm://netbox/device/11" }), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "other"}, ""},
+		{"--node-ip known", rack{machines: []dcim.Machine{n1}}, node("n1", withNodeIP("10.0.0.1,fd00::1")), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "n1"}, ""},
+		{"--node-ip unknown", rack{machines: []dcim.Machine{n1}}, node("n1", withNodeIP("10.0.0.9")), "", nil, "kubelet's --node-ip 10.0.0.9 is not a primary address of device \"n1\""},
 		{"no such device", rack{}, node("n2"), "", nil, `no device or virtual machine named "n2"`},
 		{"NetBox down", rack{err: errors.New("connection refused")}, node("n1"), "", nil, "connection refused"},
 		{"foreign providerID", rack{}, node("n1", func(n *corev1.Node) { n.Spec.ProviderID = "aws:///i-1" }), "", nil, "aws:///i-1"},
@@ -112,7 +112,7 @@ func TestInstanceExistsNeverDenies(t *testing.T) {
 			t.Errorf("%s: exists %v without an error", name, exists)
 		}
 	}
-	if exists, err := (&instances{inventory: rack{machines: []netbox.Machine{n1}}}).InstanceExists(t.Context(), node("n1")); !exists || err != nil {
+	if exists, err := (&instances{inventory: rack{machines: []dcim.Machine{n1}}}).InstanceExists(t.Context(), node("n1")); !exists || err != nil {
 		t.Errorf("a known device: %v, %v", exists, err)
 	}
 }

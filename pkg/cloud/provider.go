@@ -20,7 +20,8 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/client"
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/dcim"
 )
 
 // eventSource is the component that our own Events come from.
@@ -61,7 +62,7 @@ func NewProvider(config *Config) (*Provider, error) {
 		return nil, fmt.Errorf("netbox: %w", err)
 	}
 	p.netbox = c
-	p.instances.inventory = netbox.NewInventory(c)
+	p.instances.inventory = dcim.NewInventory(c)
 	return p, nil
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	product "github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	client "github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
 const cluster = "bench"
@@ -115,7 +116,7 @@ func poolOf(p netip.Prefix) ipam.Pool {
 
 // allocator returns a new allocator that has not yet asked NetBox anything.
 func (s *scene) allocator() (*product.Allocator, error) {
-	c, err := product.NewClient(product.Options{URL: s.proxy.URL, TokenFile: s.tokenFile()})
+	c, err := client.NewClient(client.Options{URL: s.proxy.URL, TokenFile: s.tokenFile()})
 	if err != nil {
 		return nil, err
 	}

@@ -13,28 +13,32 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/keylock"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
 // Allocator implements ipam.Allocator on NetBox.
 type Allocator struct {
-	client     *Client
+	api        api
 	cluster    string
 	clusterUID string
 	record     Record
 
-	locks    *keyLocks
+	locks    keylock.Locks[string] // by claim key
 	claims   *claimCache
-	sources  *sourceBook
+	sources  *sourceCache
 	waiting  *claimQueues
 	removals *batcher[*removal]
 
-	// starting is held by the one call that checks NetBox and fills the cache.
-	starting chan struct{}
+	// starting is the one call that checks NetBox and fills the cache.
+	starting singleflight.Group
 	mu       sync.Mutex
-	trusted  bool
-	problem  error
+	checked  bool  // NetBox is as it must be, and the cache filled
+	startErr error // why it is not
 	retry    time.Time
 }
 
@@ -42,34 +46,45 @@ var _ ipam.Store = (*Allocator)(nil)
 
 // NewAllocator returns an allocator for the claims of one cluster. clusterUID
 // tells the cluster from another one of the same name; empty leaves that out.
-func NewAllocator(client *Client, cluster, clusterUID string, record Record) *Allocator {
+func NewAllocator(client *netbox.Client, cluster, clusterUID string, record Record) *Allocator {
 	a := &Allocator{
-		client: client, cluster: cluster, clusterUID: clusterUID, record: record,
-		locks:    &keyLocks{held: map[string]*keyLock{}},
-		claims:   newClaimCache(),
-		sources:  newSourceBook(client, cluster),
-		starting: make(chan struct{}, 1),
+		api: api{client}, cluster: cluster, clusterUID: clusterUID, record: record,
+		claims:  newClaimCache(),
+		sources: newSourceCache(api{client}, cluster),
 	}
 	a.waiting = newClaimQueues(a)
 	a.removals = newBatcher(a.removeBatch)
 	return a
 }
 
-// problemTTL is how long a failed check is remembered, so that a backlog of
-// Services does not repeat it once each.
-const problemTTL = time.Second
+// Check reports whether claims can be kept in this NetBox, see schema.Check.
+// Every method does so by itself before the first claim.
+func (a *Allocator) Check(ctx context.Context) error { return a.api.check(ctx) }
 
-// ready returns once NetBox was checked and the cache filled.
+// startErrTTL is how long a failed check is remembered, so that a backlog of
+// Services does not repeat it once each.
+const startErrTTL = time.Second
+
+// ready returns once NetBox was checked and the cache filled. Nothing is claimed
+// before: in a NetBox whose field is not unique, or is dropped from what is
+// written, a claim would be nobody's.
 func (a *Allocator) ready(ctx context.Context) error {
 	if done, err := a.state(); done {
 		return err
 	}
+	// The check is for everybody who waits, so it must not end with the context
+	// of who came first. Requests have deadlines of their own.
+	result := a.starting.DoChan("", func() (any, error) { return nil, a.start(context.WithoutCancel(ctx)) })
 	select {
-	case a.starting <- struct{}{}:
-		defer func() { <-a.starting }()
+	case r := <-result:
+		return r.Err
 	case <-ctx.Done():
 		return &ipam.UnavailableError{Doing: "waiting for the check of NetBox", Err: ctx.Err()}
 	}
+}
+
+// start checks NetBox and fills the cache, unless another call just has.
+func (a *Allocator) start(ctx context.Context) error {
 	if done, err := a.state(); done {
 		return err
 	}
@@ -79,68 +94,65 @@ func (a *Allocator) ready(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.trusted, a.problem = err == nil, err
-	if ctx.Err() == nil { // else it says nothing about NetBox
-		a.retry = time.Now().Add(problemTTL)
-	}
+	a.checked, a.startErr, a.retry = err == nil, err, time.Now().Add(startErrTTL)
 	return err
 }
 
-// state tells whether there is no need to check: all is well, or it was not a
+// state reports whether there is no need to check: all is well, or it was not a
 // moment ago.
 func (a *Allocator) state() (done bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.trusted {
+	if a.checked {
 		return true, nil
 	}
-	if a.problem != nil && time.Now().Before(a.retry) {
-		return true, a.problem
+	if a.startErr != nil && time.Now().Before(a.retry) {
+		return true, a.startErr
 	}
 	return false, nil
 }
 
-// distrust makes the next call check NetBox again.
-func (a *Allocator) distrust() {
+// invalidate makes the next call check NetBox again.
+func (a *Allocator) invalidate() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.trusted = false
+	a.checked = false
 }
 
 // refresh lists all records of this cluster and fills the cache.
 func (a *Allocator) refresh(ctx context.Context) ([]record, error) {
 	done := a.claims.listing()
-	records, err := a.client.addressesByCluster(ctx, a.cluster)
+	records, err := a.api.addressesByCluster(ctx, a.cluster)
 	if err != nil {
 		done(nil, false)
 		return nil, err
 	}
-	done(holdings(slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.claim == "" })), true)
+	done(byClaimKey(slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.claim == "" })), true)
 	return records, nil
 }
 
 // lookup asks NetBox for the records of a key.
-func (a *Allocator) lookup(ctx context.Context, key ipam.Key) (holding, error) {
+func (a *Allocator) lookup(ctx context.Context, key ipam.Key) (claimRecords, error) {
 	found, err := a.lookupAll(ctx, []ipam.Key{key})
 	if err != nil {
-		return holding{}, err
+		return claimRecords{}, err
 	}
 	return found[0], nil
 }
 
 // lookupAll asks NetBox for the records of some keys, in one request.
-func (a *Allocator) lookupAll(ctx context.Context, keys []ipam.Key) ([]holding, error) {
+func (a *Allocator) lookupAll(ctx context.Context, keys []ipam.Key) ([]claimRecords, error) {
 	var texts []string
 	for _, k := range keys {
 		texts = append(texts, claimTexts(k.String())...)
 	}
-	records, err := a.client.addressesByClaim(ctx, texts)
+	records, err := a.api.addressesByClaim(ctx, texts)
 	if err != nil {
 		a.recheckAfter(err)
 		return nil, err
 	}
-	byKey := holdings(records)
-	out := make([]holding, len(keys))
+	byKey := byClaimKey(records)
+	out := make([]claimRecords, len(keys))
 	for i, k := range keys {
 		out[i] = byKey[k.String()]
 		a.claims.put(k.String(), out[i])
@@ -151,15 +163,15 @@ func (a *Allocator) lookupAll(ctx context.Context, keys []ipam.Key) ([]holding, 
 // recheckAfter makes the next call check NetBox when an error may come from
 // its set-up.
 func (a *Allocator) recheckAfter(err error) {
-	if errors.As(err, new(*setUpError)) || status(err) == http.StatusBadRequest {
-		a.distrust()
+	if errors.As(err, new(*setUpError)) || netbox.StatusOf(err) == http.StatusBadRequest {
+		a.invalidate()
 	}
 }
 
-// holding returns what is known of a key, from NetBox if need be.
-func (a *Allocator) holding(ctx context.Context, key ipam.Key) (holding, error) {
-	if h, ok := a.claims.get(key.String()); ok {
-		return h, nil
+// claimRecords returns what is known of a key, from NetBox if need be.
+func (a *Allocator) recordsOf(ctx context.Context, key ipam.Key) (claimRecords, error) {
+	if recs, ok := a.claims.get(key.String()); ok {
+		return recs, nil
 	}
 	return a.lookup(ctx, key)
 }
@@ -170,11 +182,11 @@ func (a *Allocator) Known(ctx context.Context, key ipam.Key) (ipam.Claim, bool, 
 	if err := a.ready(ctx); err != nil {
 		return ipam.Claim{}, false, err
 	}
-	h, err := a.holding(ctx, key)
-	if err != nil || h.empty() || !a.ours(*h.current()) {
+	recs, err := a.recordsOf(ctx, key)
+	if err != nil || recs.empty() || !a.ours(*recs.current()) {
 		return ipam.Claim{}, false, err
 	}
-	return claimOf(key, *h.current(), nil), true, nil
+	return claimOf(key, *recs.current(), nil), true, nil
 }
 
 // Find implements ipam.Allocator. Where this process knows of no claim at all,
@@ -184,12 +196,12 @@ func (a *Allocator) Find(ctx context.Context, namespace, service string) ([]ipam
 		return nil, err
 	}
 	keys := make([]ipam.Key, 2)
-	found := make([]holding, 2)
+	found := make([]claimRecords, 2)
 	sure := true
 	for i, f := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
 		keys[i] = ipam.Key{Cluster: a.cluster, Namespace: namespace, Service: service, Family: f}
-		h, ok := a.claims.get(keys[i].String())
-		found[i], sure = h, sure && ok
+		recs, ok := a.claims.get(keys[i].String())
+		found[i], sure = recs, sure && ok
 	}
 	if !sure || found[0].empty() && found[1].empty() {
 		var err error
@@ -198,15 +210,15 @@ func (a *Allocator) Find(ctx context.Context, namespace, service string) ([]ipam
 		}
 	}
 	var out []ipam.Claim
-	for i, h := range found {
-		if !h.empty() && a.ours(*h.current()) {
-			out = append(out, claimOf(keys[i], *h.current(), nil))
+	for i, recs := range found {
+		if !recs.empty() && a.ours(*recs.current()) {
+			out = append(out, claimOf(keys[i], *recs.current(), nil))
 		}
 	}
 	return out, nil
 }
 
-// ours tells whether a record was made, or taken over, by this cluster.
+// ours reports whether a record was made, or taken over, by this cluster.
 func (a *Allocator) ours(r record) bool {
 	return r.cluster == a.cluster && (r.clusterUID == "" || a.clusterUID == "" || r.clusterUID == a.clusterUID)
 }
@@ -237,10 +249,10 @@ func (a *Allocator) reread(ctx context.Context) ([]record, error) {
 func (a *Allocator) known() []ipam.Claim {
 	known := a.claims.all()
 	out := make([]ipam.Claim, 0, len(known))
-	for text, h := range known {
+	for text, recs := range known {
 		key, err := ipam.ParseKey(text)
-		if err == nil && key.Cluster == a.cluster && a.ours(*h.current()) {
-			out = append(out, claimOf(key, *h.current(), nil))
+		if err == nil && key.Cluster == a.cluster && a.ours(*recs.current()) {
+			out = append(out, claimOf(key, *recs.current(), nil))
 		}
 	}
 	slices.SortFunc(out, func(x, y ipam.Claim) int { return strings.Compare(x.Key.String(), y.Key.String()) })

@@ -23,13 +23,13 @@ func (a *Allocator) Audit(ctx context.Context, pools []ipam.Pool) (ipam.Report, 
 		return ipam.Report{}, err
 	}
 	claims := a.known()
-	named, err := a.client.addressesByClaimOf(ctx, a.cluster)
+	named, err := a.api.addressesByClaimOf(ctx, a.cluster)
 	if err != nil {
 		return ipam.Report{}, err
 	}
 	var inPools []record
 	if prefixes := prefixesIn(pools); len(prefixes) > 0 {
-		if inPools, err = a.client.addressesIn(ctx, prefixes); err != nil {
+		if inPools, err = a.api.addressesIn(ctx, prefixes); err != nil {
 			return ipam.Report{}, err
 		}
 	}
@@ -85,7 +85,7 @@ func findings(cluster, uid string, named, others []record) []ipam.Finding {
 	for _, same := range byClaim {
 		if len(same) > 1 {
 			out = append(out, remark(ipam.DuplicateClaim, same[0], "claim %s stands on %s: clear %s on all but the one in use",
-				same[0].claim, places(same), schema.FieldClaim))
+				same[0].claim, recordNames(same), schema.FieldClaim))
 		}
 	}
 	out = append(out, duplicates(named, others)...)
@@ -126,27 +126,27 @@ func inspect(cluster, uid string, r record) (ipam.Finding, bool) {
 
 // duplicates finds addresses with several records, one of which is a claim.
 func duplicates(named, others []record) []ipam.Finding {
-	type place struct {
+	type addrInVRF struct {
 		addr netip.Addr
 		vrf  int64
 	}
-	at := map[place][]record{}
+	at := map[addrInVRF][]record{}
 	for _, r := range distinct(named, others) {
-		at[place{r.addr, r.vrf}] = append(at[place{r.addr, r.vrf}], r)
+		at[addrInVRF{r.addr, r.vrf}] = append(at[addrInVRF{r.addr, r.vrf}], r)
 	}
 	var out []ipam.Finding
 	for _, r := range named {
-		same := at[place{r.addr, r.vrf}]
+		same := at[addrInVRF{r.addr, r.vrf}]
 		if len(same) > 1 && r.claim != "" {
-			delete(at, place{r.addr, r.vrf})
-			out = append(out, remark(ipam.DuplicateAddress, r, "NetBox has address %s several times (%s): delete all but the one of claim %s", r.addr, places(same), r.claim))
+			delete(at, addrInVRF{r.addr, r.vrf})
+			out = append(out, remark(ipam.DuplicateAddress, r, "NetBox has address %s several times (%s): delete all but the one of claim %s", r.addr, recordNames(same), r.claim))
 		}
 	}
 	return out
 }
 
-// places names records.
-func places(records []record) string {
+// recordNames names records.
+func recordNames(records []record) string {
 	out := make([]string, len(records))
 	for i, r := range records {
 		out[i] = fmt.Sprintf("NetBox address %d (%s)", r.id, r.addr)

@@ -68,13 +68,13 @@ func TestFindings(t *testing.T) {
 // Of several records of one key that of the address in use counts.
 func TestPreferring(t *testing.T) {
 	low, high := record{id: 1, addr: netip.MustParseAddr("192.0.2.1"), claim: "k"}, record{id: 2, addr: netip.MustParseAddr("192.0.2.2"), claim: "k"}
-	h := holdings([]record{low, high})["k"]
+	have := byClaimKey([]record{low, high})["k"]
 	for held, want := range map[string]int64{"192.0.2.1": 1, "192.0.2.2": 2, "192.0.2.3": 1} {
-		if got := h.preferring(netip.MustParseAddr(held)).main.id; got != want {
+		if got := have.preferring(netip.MustParseAddr(held)).main.id; got != want {
 			t.Errorf("with %s in use record %d counts, want %d", held, got, want)
 		}
 	}
-	if got := h.preferring(netip.Addr{}).main.id; got != 1 {
+	if got := have.preferring(netip.Addr{}).main.id; got != 1 {
 		t.Errorf("with none in use record %d counts", got)
 	}
 }

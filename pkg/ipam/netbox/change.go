@@ -10,49 +10,50 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
 // change moves a claim to the address that the user asks for, in the steps of
 // the package documentation.
-func (a *Allocator) change(ctx context.Context, r ipam.Request, h holding) (record, error) {
+func (a *Allocator) change(ctx context.Context, r ipam.Request, recs claimRecords) (record, error) {
 	key := r.Key.String()
 	if _, err := a.prefixWith(ctx, r.Addr, r.Pools); err != nil {
 		return record{}, err
 	}
-	if h.next != nil && h.next.addr == r.Held && h.next.addr != r.Addr {
+	if recs.next != nil && recs.next.addr == r.Held && recs.next.addr != r.Addr {
 		// The user has changed their mind before the last change was over.
-		got, err := a.replace(ctx, r, h)
+		got, err := a.replace(ctx, r, recs)
 		if err != nil {
 			return record{}, err
 		}
-		h = holding{main: &got}
+		recs = claimRecords{main: &got}
 	}
-	if h.next != nil && h.next.addr != r.Addr {
-		if err := a.drop(ctx, key, *h.next); err != nil {
+	if recs.next != nil && recs.next.addr != r.Addr {
+		if err := a.releaseRecord(ctx, key, *recs.next, replaced); err != nil {
 			return record{}, err
 		}
-		h.next = nil
+		recs.next = nil
 	}
-	if h.next == nil {
+	if recs.next == nil {
 		next, err := a.claimAsked(ctx, r, r.Addr, key+nextSuffix)
 		if err != nil {
 			return record{}, err
 		}
-		h.next = &next
+		recs.next = &next
 	}
-	if r.Held.IsValid() && r.Held == h.main.addr {
+	if r.Held.IsValid() && r.Held == recs.main.addr {
 		// Clients still use the old one: it goes when the status names the new.
-		return a.stamp(ctx, r, *h.next, key+nextSuffix)
+		return a.stamp(ctx, r, *recs.next, key+nextSuffix)
 	}
-	return a.replace(ctx, r, h)
+	return a.replace(ctx, r, recs)
 }
 
 // replace ends a change: what the Service has is the next record.
-func (a *Allocator) replace(ctx context.Context, r ipam.Request, h holding) (record, error) {
-	if err := a.drop(ctx, r.Key.String(), *h.main); err != nil {
+func (a *Allocator) replace(ctx context.Context, r ipam.Request, recs claimRecords) (record, error) {
+	if err := a.releaseRecord(ctx, r.Key.String(), *recs.main, replaced); err != nil {
 		return record{}, err
 	}
-	return a.promote(ctx, r, *h.next)
+	return a.promote(ctx, r, *recs.next)
 }
 
 // promote gives the key itself to the record that held the next one.
@@ -62,24 +63,24 @@ func (a *Allocator) promote(ctx context.Context, r ipam.Request, next record) (r
 
 // moved handles a claim whose record is of another address than the Service
 // has, though its user asked for nothing.
-func (a *Allocator) moved(ctx context.Context, r ipam.Request, h holding) (record, error) {
-	mine := h.main.serviceUID != "" && h.main.serviceUID == r.Owner.UID
-	if h.next != nil && h.next.addr == r.Held && mine {
-		return a.replace(ctx, r, h) // the rest of a change
+func (a *Allocator) moved(ctx context.Context, r ipam.Request, recs claimRecords) (record, error) {
+	mine := recs.main.serviceUID != "" && recs.main.serviceUID == r.Owner.UID
+	if recs.next != nil && recs.next.addr == r.Held && mine {
+		return a.replace(ctx, r, recs) // the rest of a change
 	}
 	if mine {
 		// Somebody gave our record another address. From now on it is a wish of
 		// theirs, and the address that is in use gets a record of its own.
-		if err := a.disown(ctx, r, *h.main); err != nil {
+		if err := a.clearOwner(ctx, r, *recs.main); err != nil {
 			return record{}, err
 		}
 	}
-	problem := &ipam.MovedError{Held: r.Held, Recorded: h.main.addr, Where: fmt.Sprintf("NetBox address %d", h.main.id)}
-	if h.next != nil && h.next.addr == r.Held {
+	problem := &ipam.MovedError{Held: r.Held, Recorded: recs.main.addr, Where: fmt.Sprintf("NetBox address %d", recs.main.id)}
+	if recs.next != nil && recs.next.addr == r.Held {
 		return record{}, problem
 	}
-	if h.next != nil {
-		if err := a.drop(ctx, r.Key.String(), *h.next); err != nil {
+	if recs.next != nil {
+		if err := a.releaseRecord(ctx, r.Key.String(), *recs.next, replaced); err != nil {
 			return record{}, err
 		}
 	}
@@ -89,14 +90,14 @@ func (a *Allocator) moved(ctx context.Context, r ipam.Request, h holding) (recor
 	return record{}, problem
 }
 
-// disown marks a record as somebody's wish for the Service, not what it has.
-func (a *Allocator) disown(ctx context.Context, r ipam.Request, rec record) error {
-	got, err := a.client.change(ctx, rec.id, "", map[string]any{"custom_fields": map[string]any{
+// clearOwner marks a record as somebody's wish for the Service, not what it has.
+func (a *Allocator) clearOwner(ctx context.Context, r ipam.Request, rec record) error {
+	got, err := a.api.change(ctx, rec.id, "", map[string]any{"custom_fields": map[string]any{
 		schema.FieldServiceUID: nil, schema.FieldClusterUID: nil, schema.FieldRelease: schema.ReleaseKeep,
 	}})
 	if err != nil {
-		a.claims.doubt(r.Key.String())
-		if status(err) == http.StatusNotFound {
+		a.claims.markStale(r.Key.String())
+		if netbox.StatusOf(err) == http.StatusNotFound {
 			return a.unchangeable(rec)
 		}
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
 var (
@@ -62,10 +63,10 @@ func (a *Allocator) lockAll(ctx context.Context, keys []ipam.Key) (unlock func()
 		}
 	}
 	for _, text := range slices.Compact(texts) {
-		u, err := a.locks.lock(ctx, text)
+		u, err := a.locks.Lock(ctx, text)
 		if err != nil {
 			unlock()
-			return nil, &ipam.UnavailableError{Doing: "waiting for another request about claim " + text, Err: err}
+			return nil, &ipam.UnavailableError{Doing: "waiting for another request about claim " + text, Err: context.Cause(ctx)}
 		}
 		unlocks = append(unlocks, u)
 	}
@@ -74,16 +75,16 @@ func (a *Allocator) lockAll(ctx context.Context, keys []ipam.Key) (unlock func()
 
 // claim does the work of Claim for a request that has its locks.
 func (a *Allocator) claim(ctx context.Context, r ipam.Request) (record, error) {
-	h, err := a.holding(ctx, r.Key)
+	recs, err := a.recordsOf(ctx, r.Key)
 	if err != nil {
 		return record{}, err
 	}
-	if h.empty() {
-		if h, err = a.takeOver(ctx, r); err != nil {
+	if recs.empty() {
+		if recs, err = a.takeOver(ctx, r); err != nil {
 			return record{}, err
 		}
 	}
-	got, err := a.settle(ctx, r, h)
+	got, err := a.settle(ctx, r, recs)
 	if errors.Is(err, errKeyTaken) {
 		return a.adoptTaken(ctx, r)
 	}
@@ -91,37 +92,37 @@ func (a *Allocator) claim(ctx context.Context, r ipam.Request) (record, error) {
 }
 
 // takeOver gives the claim of a former key to the key of the request.
-func (a *Allocator) takeOver(ctx context.Context, r ipam.Request) (holding, error) {
+func (a *Allocator) takeOver(ctx context.Context, r ipam.Request) (claimRecords, error) {
 	for _, former := range r.Former {
-		h, err := a.holding(ctx, former)
+		recs, err := a.recordsOf(ctx, former)
 		if err != nil {
-			return holding{}, err
+			return claimRecords{}, err
 		}
-		if h.main == nil || !a.ours(*h.main) {
+		if recs.main == nil || !a.ours(*recs.main) {
 			continue
 		}
-		got, err := a.stamp(ctx, r, *h.main, r.Key.String())
+		got, err := a.stamp(ctx, r, *recs.main, r.Key.String())
 		if err != nil {
-			a.claims.doubt(former.String())
-			return holding{}, err
+			a.claims.markStale(former.String())
+			return claimRecords{}, err
 		}
-		a.claims.update(former.String(), func(h *holding) { h.main = nil })
-		return holding{main: &got}, nil
+		a.claims.update(former.String(), func(recs *claimRecords) { recs.main = nil })
+		return claimRecords{main: &got}, nil
 	}
-	return holding{}, nil
+	return claimRecords{}, nil
 }
 
 // adoptTaken goes on with the record of the key that NetBox says there is.
 func (a *Allocator) adoptTaken(ctx context.Context, r ipam.Request) (record, error) {
-	h, err := a.lookup(ctx, r.Key)
+	recs, err := a.lookup(ctx, r.Key)
 	if err != nil {
 		return record{}, err
 	}
-	if h.empty() {
+	if recs.empty() {
 		return record{}, &ipam.ConfigError{Problem: fmt.Sprintf(
 			"NetBox says that claim %s is taken, but the token may not see by which address: let it view all of ipam.ipaddress", r.Key)}
 	}
-	got, err := a.settle(ctx, r, h)
+	got, err := a.settle(ctx, r, recs)
 	if errors.Is(err, errKeyTaken) {
 		return record{}, &ipam.UnavailableError{Doing: "claiming " + r.Key.String(), Err: errKeyTaken}
 	}
@@ -130,9 +131,9 @@ func (a *Allocator) adoptTaken(ctx context.Context, r ipam.Request) (record, err
 
 // settle brings what NetBox has for a key to what is asked for. Each step
 // leaves a state that settle can start from.
-func (a *Allocator) settle(ctx context.Context, r ipam.Request, h holding) (record, error) {
-	h = h.preferring(r.Held)
-	for _, rec := range []*record{h.main, h.next} {
+func (a *Allocator) settle(ctx context.Context, r ipam.Request, recs claimRecords) (record, error) {
+	recs = recs.preferring(r.Held)
+	for _, rec := range []*record{recs.main, recs.next} {
 		if rec == nil {
 			continue
 		}
@@ -140,40 +141,40 @@ func (a *Allocator) settle(ctx context.Context, r ipam.Request, h holding) (reco
 			return record{}, err
 		}
 	}
-	if h.main == nil && h.next != nil {
-		promoted, err := a.promote(ctx, r, *h.next)
+	if recs.main == nil && recs.next != nil {
+		promoted, err := a.promote(ctx, r, *recs.next)
 		if err != nil {
 			return record{}, err
 		}
-		h = holding{main: &promoted}
+		recs = claimRecords{main: &promoted}
 	}
 	switch {
-	case h.main == nil && r.Addr.IsValid():
+	case recs.main == nil && r.Addr.IsValid():
 		return a.claimAsked(ctx, r, r.Addr, r.Key.String())
-	case h.main == nil && r.Held.IsValid():
+	case recs.main == nil && r.Held.IsValid():
 		return a.recordHeld(ctx, r, r.Key.String())
-	case h.main == nil:
+	case recs.main == nil:
 		return a.claimAny(ctx, r)
-	case r.Addr.IsValid() && r.Addr != h.main.addr:
-		return a.change(ctx, r, h)
-	case !r.Addr.IsValid() && a.displaced(r, h):
-		return a.moved(ctx, r, h)
+	case r.Addr.IsValid() && r.Addr != recs.main.addr:
+		return a.change(ctx, r, recs)
+	case !r.Addr.IsValid() && a.displaced(r, recs):
+		return a.moved(ctx, r, recs)
 	default:
-		return a.keep(ctx, r, h)
+		return a.keepRecord(ctx, r, recs)
 	}
 }
 
-// displaced tells whether the Service has another address than the record. A
+// displaced reports whether the Service has another address than the record. A
 // status with an address of somebody else's is not the Service's: it is to be
 // written again.
-func (a *Allocator) displaced(r ipam.Request, h holding) bool {
-	if !r.Held.IsValid() || r.Held == h.main.addr {
+func (a *Allocator) displaced(r ipam.Request, recs claimRecords) bool {
+	if !r.Held.IsValid() || r.Held == recs.main.addr {
 		return false
 	}
-	return h.next != nil && h.next.addr == r.Held || ipam.PoolOf(r.Held, r.Pools) != ""
+	return recs.next != nil && recs.next.addr == r.Held || ipam.PoolOf(r.Held, r.Pools) != ""
 }
 
-// usable tells whether a record of the key may be the Service's.
+// usable reports whether a record of the key may be the Service's.
 func (a *Allocator) usable(rec record, r ipam.Request) error {
 	if err := a.conflict(rec); err != nil {
 		return err
@@ -192,15 +193,15 @@ func (a *Allocator) usable(rec record, r ipam.Request) error {
 }
 
 // keep returns the existing record, with its owner up to date.
-func (a *Allocator) keep(ctx context.Context, r ipam.Request, h holding) (record, error) {
+func (a *Allocator) keepRecord(ctx context.Context, r ipam.Request, recs claimRecords) (record, error) {
 	// The user no longer asks for the next one. While the status names it,
 	// clients use it.
-	if h.next != nil && h.next.addr != r.Held {
-		if err := a.drop(ctx, r.Key.String(), *h.next); err != nil {
+	if recs.next != nil && recs.next.addr != r.Held {
+		if err := a.releaseRecord(ctx, r.Key.String(), *recs.next, replaced); err != nil {
 			return record{}, err
 		}
 	}
-	return a.stamp(ctx, r, *h.main, r.Key.String())
+	return a.stamp(ctx, r, *recs.main, r.Key.String())
 }
 
 // stamp writes the owner, and the claim where it is another one, into a record.
@@ -210,13 +211,13 @@ func (a *Allocator) stamp(ctx context.Context, r ipam.Request, rec record, claim
 		return rec, nil
 	}
 	key := r.Key.String()
-	got, err := a.client.change(ctx, rec.id, "", changes)
+	got, err := a.api.change(ctx, rec.id, "", changes)
 	if err != nil {
-		a.claims.doubt(key)
-		if status(err) == http.StatusNotFound {
+		a.claims.markStale(key)
+		if netbox.StatusOf(err) == http.StatusNotFound {
 			return record{}, a.unchangeable(rec)
 		}
-		if bodySays(err, "must have a unique value") {
+		if netbox.AnswerSays(err, textNotUnique) {
 			return record{}, errKeyTaken
 		}
 		return record{}, err
@@ -224,7 +225,7 @@ func (a *Allocator) stamp(ctx context.Context, r ipam.Request, rec record, claim
 	want := a.item(r, claim)
 	want.clusterUID, want.class = got.clusterUID, got.class
 	if got.id != rec.id || !want.echoed(got) {
-		a.claims.doubt(key)
+		a.claims.markStale(key)
 		return record{}, notEchoed(got)
 	}
 	a.remember(key, got)
@@ -286,20 +287,20 @@ func (a *Allocator) claimAsked(ctx context.Context, r ipam.Request, addr netip.A
 	if err != nil {
 		return record{}, err
 	}
-	if info.kind == stockSource {
-		return a.claimStocked(ctx, r, claim, info)
+	if info.kind == reservedSource {
+		return a.claimReservedAt(ctx, r, claim, info)
 	}
 	it := a.item(r, claim)
-	got, err := a.client.create(ctx, addr, info.vrf, it)
+	got, err := a.api.create(ctx, addr, info.vrf, it)
 	switch {
 	case err == nil && !it.echoed(got):
-		return record{}, a.undo(ctx, []record{got})
+		return record{}, a.releaseUnowned(ctx, []record{got})
 	case err == nil:
 		return a.confirm(ctx, r.Key.String(), got)
-	case bodySays(err, "must have a unique value"):
-		a.claims.doubt(r.Key.String())
+	case netbox.AnswerSays(err, textNotUnique):
+		a.claims.markStale(r.Key.String())
 		return record{}, errKeyTaken
-	case bodySays(err, "Duplicate IP address"):
+	case netbox.AnswerSays(err, textDuplicateIP):
 		return a.takenBy(ctx, r, claim, addr, info.vrf)
 	case definite(err):
 		return record{}, err
@@ -325,30 +326,30 @@ func (a *Allocator) recordHeld(ctx context.Context, r ipam.Request, claim string
 // allows where it does not enforce uniqueness. The lowest id has it.
 func (a *Allocator) confirm(ctx context.Context, key string, got record) (record, error) {
 	a.remember(key, got)
-	at, err := a.client.addressesAt(ctx, got.addr, got.vrf)
+	at, err := a.api.addressesAt(ctx, []netip.Addr{got.addr}, got.vrf)
 	if err != nil {
-		a.claims.doubt(key)
+		a.claims.markStale(key)
 		return record{}, err
 	}
 	if len(at) == 0 || at[0].id >= got.id {
 		return got, nil
 	}
-	if err := a.drop(ctx, key, got); err != nil {
+	if err := a.releaseRecord(ctx, key, got, replaced); err != nil {
 		return record{}, err
 	}
-	return record{}, &ipam.ConflictError{Addr: got.addr, Holder: at[0].holder()}
+	return record{}, &ipam.ConflictError{Addr: got.addr, Holder: at[0].ownerText()}
 }
 
 // remember puts a new or changed record into the cache.
 func (a *Allocator) remember(key string, r record) {
-	a.claims.update(key, func(h *holding) {
-		if h.next != nil && h.next.id == r.id {
-			h.next = nil
+	a.claims.update(key, func(recs *claimRecords) {
+		if recs.next != nil && recs.next.id == r.id {
+			recs.next = nil
 		}
 		if r.claim == key {
-			h.main = &r
+			recs.main = &r
 		} else {
-			h.next = &r
+			recs.next = &r
 		}
 	})
 }
@@ -356,7 +357,7 @@ func (a *Allocator) remember(key string, r record) {
 // takenBy handles an address that NetBox has already: a record of the Service's
 // own that has lost its claim gets it back.
 func (a *Allocator) takenBy(ctx context.Context, r ipam.Request, claim string, addr netip.Addr, vrf int64) (record, error) {
-	at, err := a.client.addressesAt(ctx, addr, vrf)
+	at, err := a.api.addressesAt(ctx, []netip.Addr{addr}, vrf)
 	if err != nil {
 		return record{}, err
 	}
@@ -366,39 +367,39 @@ func (a *Allocator) takenBy(ctx context.Context, r ipam.Request, claim string, a
 	rec := at[0]
 	switch {
 	case slices.Contains(claimTexts(r.Key.String()), rec.claim):
-		a.claims.doubt(r.Key.String())
+		a.claims.markStale(r.Key.String())
 		return record{}, errKeyTaken
 	case rec.claim == "" && rec.cluster == a.cluster && a.ours(rec) && rec.serviceUID != "" && rec.serviceUID == r.Owner.UID:
 		return a.stamp(ctx, r, rec, claim)
 	}
-	return record{}, &ipam.ConflictError{Addr: addr, Holder: rec.holder()}
+	return record{}, &ipam.ConflictError{Addr: addr, Holder: rec.ownerText()}
 }
 
 // afterUnclear finds out what became of a request whose answer was lost. It
 // never repeats the request: the next Claim does, after another look.
 func (a *Allocator) afterUnclear(ctx context.Context, key ipam.Key, claim string, cause error) (record, error) {
-	a.claims.doubt(key.String())
-	h, err := a.lookup(ctx, key)
+	a.claims.markStale(key.String())
+	recs, err := a.lookup(ctx, key)
 	if err != nil {
 		return record{}, cause
 	}
-	for _, rec := range []*record{h.main, h.next} {
+	for _, rec := range []*record{recs.main, recs.next} {
 		if rec != nil && rec.claim == claim {
 			return *rec, nil
 		}
 	}
 	// It may still be on its way.
-	a.claims.doubt(key.String())
+	a.claims.markStale(key.String())
 	return record{}, cause
 }
 
 // undo deletes records that were created by the request before, but without
 // their owner, and says what is wrong.
-func (a *Allocator) undo(ctx context.Context, created []record) error {
-	a.distrust()
+func (a *Allocator) releaseUnowned(ctx context.Context, created []record) error {
+	a.invalidate()
 	errs := []error{notEchoed(created[0])}
 	for _, r := range created {
-		if err := a.client.delete(ctx, r.id, ""); err != nil && status(err) != 404 {
+		if err := a.api.delete(ctx, r.id, ""); err != nil && netbox.StatusOf(err) != http.StatusNotFound {
 			errs = append(errs, fmt.Errorf("NetBox address %d (%s) has no owner now, delete it by hand: %w", r.id, r.addr, err))
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
+	client "github.com/bm-ccm/bm-ccm/pkg/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
@@ -36,9 +37,9 @@ func startWithPool(t *testing.T) (*netboxtest.Server, contracttest.Target) {
 	return start(t, netboxtest.Options{Seed: seed()})
 }
 
-func newClient(t *testing.T, target contracttest.Target, timeout time.Duration) *netbox.Client {
+func newClient(t *testing.T, target contracttest.Target, timeout time.Duration) *client.Client {
 	t.Helper()
-	c, err := netbox.NewClient(netbox.Options{URL: target.URL, TokenFile: target.TokenFile, Timeout: timeout})
+	c, err := client.NewClient(client.Options{URL: target.URL, TokenFile: target.TokenFile, Timeout: timeout})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func wantRecords(t *testing.T, srv *netboxtest.Server, want map[string]string) {
 	}
 }
 
-// eventually repeats what may fail for as long as a closed gate lets it.
+// eventually repeats what may fail for as long as a open circuit lets it.
 func eventually(t *testing.T, do func() error) {
 	t.Helper()
 	var err error

@@ -297,7 +297,7 @@ func (g *game) end(s *modelled, key ipam.Key) bool {
 }
 
 // failed wants errors only where there are reasons. Some of them end with the
-// process: a closed gate stays closed for half a second, and what NetBox's
+// process: a open circuit stays closed for half a second, and what NetBox's
 // set-up lacks is remembered for a second, for which no test has the time.
 func (g *game) failed(what string, err error) {
 	g.t.Helper()

@@ -113,7 +113,7 @@ func TestCrashOfPools(t *testing.T) {
 	}
 }
 
-// dieAt lets nothing through from a step on; it tells whether that came.
+// dieAt lets nothing through from a step on; it reports whether that came.
 func dieAt(srv *netboxtest.Server, step int, fault netboxtest.Fault, do func() error) bool {
 	fault.Skip = step
 	srv.Inject(fault)

@@ -11,18 +11,21 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
 // Release implements ipam.Allocator.
 func (a *Allocator) Release(ctx context.Context, key ipam.Key) error {
-	return a.end(ctx, key, released)
+	return a.releaseClaim(ctx, key, released)
 }
 
 // Retain implements ipam.Allocator.
-func (a *Allocator) Retain(ctx context.Context, key ipam.Key) error { return a.end(ctx, key, retained) }
+func (a *Allocator) Retain(ctx context.Context, key ipam.Key) error {
+	return a.releaseClaim(ctx, key, retained)
+}
 
 // end takes the claim of a key from its Service.
-func (a *Allocator) end(ctx context.Context, key ipam.Key, f fate) error {
+func (a *Allocator) releaseClaim(ctx context.Context, key ipam.Key, f releaseReason) error {
 	text := key.String()
 	unlock, err := a.lockAll(ctx, []ipam.Key{key})
 	if err != nil {
@@ -32,22 +35,22 @@ func (a *Allocator) end(ctx context.Context, key ipam.Key, f fate) error {
 	if err := a.ready(ctx); err != nil {
 		return err
 	}
-	h, ok := a.claims.get(text)
-	if !ok || h.empty() {
-		if h, err = a.lookup(ctx, key); err != nil {
+	recs, ok := a.claims.get(text)
+	if !ok || recs.empty() {
+		if recs, err = a.lookup(ctx, key); err != nil {
 			return err
 		}
 	}
-	steps := []ending{{h.next, replaced}, {h.main, f}}
-	if h.main == nil {
-		steps = []ending{{h.next, f}}
+	steps := []releaseStep{{recs.next, replaced}, {recs.main, f}}
+	if recs.main == nil {
+		steps = []releaseStep{{recs.next, f}}
 	}
 	// The successor goes first: without it, main is a claim like any other.
 	for _, s := range steps {
 		if s.rec == nil {
 			continue
 		}
-		if err := a.let(ctx, text, *s.rec, s.fate); err != nil {
+		if err := a.releaseRecord(ctx, text, *s.rec, s.releaseReason); err != nil {
 			a.recheckAfter(err)
 			return err
 		}
@@ -55,18 +58,18 @@ func (a *Allocator) end(ctx context.Context, key ipam.Key, f fate) error {
 	return nil
 }
 
-// ending is what shall become of a record.
-type ending struct {
-	rec  *record
-	fate fate
+// releaseStep is what shall become of a record.
+type releaseStep struct {
+	rec           *record
+	releaseReason releaseReason
 }
 
-// fate is why a record is let go.
-type fate int
+// releaseReason is why a record is let go.
+type releaseReason int
 
 const (
 	// released: its Service is gone.
-	released fate = iota
+	released releaseReason = iota
 	// retained: its Service is gone, and the address stays reserved for it.
 	retained
 	// replaced: its Service has another address.
@@ -75,7 +78,7 @@ const (
 
 // changesFor returns what must be written into a record to let it go; remove
 // says that it is to be deleted. Neither means that nothing is to be done.
-func changesFor(r record, f fate) (changes map[string]any, remove bool) {
+func changesFor(r record, f releaseReason) (changes map[string]any, remove bool) {
 	handMade := r.release == schema.ReleaseKeep || r.release == "" && r.serviceUID == ""
 	noService := map[string]any{schema.FieldServiceUID: nil, schema.FieldClass: nil}
 	noClaim := map[string]any{
@@ -98,22 +101,22 @@ func changesFor(r record, f fate) (changes map[string]any, remove bool) {
 
 // removal is a record to be let go, if it still is what it was.
 type removal struct {
-	key  string
-	rec  record
-	fate fate
-	done chan error // has room for the one result
+	key           string
+	rec           record
+	releaseReason releaseReason
+	done          chan error // has room for the one result
 }
 
 // drop lets go of a record that the Service does not use (any longer).
 func (a *Allocator) drop(ctx context.Context, key string, rec record) error {
-	return a.let(ctx, key, rec, replaced)
+	return a.releaseRecord(ctx, key, rec, replaced)
 }
 
 // let lets go of a record of a key of ours. It is no error if the record is gone
 // or now somebody else's; it is one (*ipam.ConflictError) if it still has the
 // key and another cluster.
-func (a *Allocator) let(ctx context.Context, key string, rec record, f fate) error {
-	m := &removal{key: key, rec: rec, fate: f, done: make(chan error, 1)}
+func (a *Allocator) releaseRecord(ctx context.Context, key string, rec record, f releaseReason) error {
+	m := &removal{key: key, rec: rec, releaseReason: f, done: make(chan error, 1)}
 	if changes, remove := changesFor(rec, f); changes == nil && !remove {
 		return nil
 	}
@@ -122,7 +125,7 @@ func (a *Allocator) let(ctx context.Context, key string, rec record, f fate) err
 	case err := <-m.done:
 		return err
 	case <-ctx.Done():
-		a.claims.doubt(key)
+		a.claims.markStale(key)
 		return &ipam.UnavailableError{Doing: "releasing " + rec.addr.String(), Err: ctx.Err()}
 	}
 }
@@ -139,7 +142,7 @@ func (a *Allocator) removeBatch(part []*removal) {
 	for i, m := range part {
 		ids[i] = m.rec.id
 	}
-	found, err := a.client.addressesByID(ctx, ids)
+	found, err := a.api.addressesByID(ctx, ids)
 	if err != nil {
 		for _, m := range part {
 			a.finishRemoval(m, nil, err)
@@ -161,7 +164,7 @@ func (a *Allocator) removeFound(ctx context.Context, part []*removal, found map[
 			a.finishRemoval(m, nil, err)
 			continue
 		}
-		if _, remove := changesFor(rec, m.fate); !remove {
+		if _, remove := changesFor(rec, m.releaseReason); !remove {
 			a.removeOne(ctx, m)
 			continue
 		}
@@ -170,7 +173,7 @@ func (a *Allocator) removeFound(ctx context.Context, part []*removal, found map[
 	if len(due) == 0 {
 		return
 	}
-	err := a.client.deleteAll(ctx, ids)
+	err := a.api.deleteAll(ctx, ids)
 	for _, m := range due {
 		if err != nil {
 			// Unclear or refused as a whole (NetBox 4.7 when one is gone): a
@@ -192,8 +195,8 @@ func (a *Allocator) removeOne(ctx context.Context, m *removal) {
 // left is the record if it still has a claim.
 func (a *Allocator) tryRemove(ctx context.Context, m *removal) (left *record, err error) {
 	for range 3 {
-		rec, etag, err := a.client.address(ctx, m.rec.id)
-		if status(err) == http.StatusNotFound {
+		rec, etag, err := a.api.address(ctx, m.rec.id)
+		if netbox.StatusOf(err) == http.StatusNotFound {
 			return nil, nil
 		}
 		if err != nil {
@@ -203,14 +206,14 @@ func (a *Allocator) tryRemove(ctx context.Context, m *removal) (left *record, er
 		if !mine || err != nil {
 			return nil, err
 		}
-		changes, remove := changesFor(rec, m.fate)
+		changes, remove := changesFor(rec, m.releaseReason)
 		switch {
 		case remove:
-			err = a.client.delete(ctx, rec.id, etag)
+			err = a.api.delete(ctx, rec.id, etag)
 		case changes != nil:
-			rec, err = a.client.change(ctx, rec.id, etag, changes)
+			rec, err = a.api.change(ctx, rec.id, etag, changes)
 		}
-		switch status(err) {
+		switch netbox.StatusOf(err) {
 		case http.StatusPreconditionFailed: // changed meanwhile: look again
 			continue
 		case http.StatusNotFound:
@@ -224,10 +227,10 @@ func (a *Allocator) tryRemove(ctx context.Context, m *removal) (left *record, er
 	return nil, &ipam.UnavailableError{Doing: "releasing " + m.rec.addr.String(), Err: errChanging}
 }
 
-// mayRemove tells whether a record is still the claim to be let go. One that
+// mayRemove reports whether a record is still the claim to be let go. One that
 // names no cluster was written by hand: it may lose its claim, never more.
 func (a *Allocator) mayRemove(m *removal, now record) (bool, error) {
-	if now.claim != m.rec.claim || now.cluster == "" && m.fate != replaced {
+	if now.claim != m.rec.claim || now.cluster == "" && m.releaseReason != replaced {
 		return false, nil
 	}
 	return true, a.conflict(now)
@@ -236,8 +239,8 @@ func (a *Allocator) mayRemove(m *removal, now record) (bool, error) {
 // goneOrForbidden tells a record that is gone from one that the token may see
 // but not delete: NetBox answers 404 for both.
 func (a *Allocator) goneOrForbidden(ctx context.Context, m *removal) error {
-	rec, _, err := a.client.address(ctx, m.rec.id)
-	if status(err) == http.StatusNotFound {
+	rec, _, err := a.api.address(ctx, m.rec.id)
+	if netbox.StatusOf(err) == http.StatusNotFound {
 		return nil
 	}
 	if err != nil {
@@ -250,15 +253,15 @@ func (a *Allocator) goneOrForbidden(ctx context.Context, m *removal) error {
 // has the claim.
 func (a *Allocator) finishRemoval(m *removal, left *record, err error) {
 	if err != nil {
-		a.claims.doubt(m.key)
+		a.claims.markStale(m.key)
 		klog.Background().V(2).Info("Release failed", "claim", m.rec.claim, "id", m.rec.id, "err", err)
 	} else {
-		a.claims.update(m.key, func(h *holding) {
-			if h.main != nil && h.main.id == m.rec.id {
-				h.main = left
+		a.claims.update(m.key, func(recs *claimRecords) {
+			if recs.main != nil && recs.main.id == m.rec.id {
+				recs.main = left
 			}
-			if h.next != nil && h.next.id == m.rec.id {
-				h.next = nil
+			if recs.next != nil && recs.next.id == m.rec.id {
+				recs.next = nil
 			}
 		})
 	}

@@ -21,28 +21,27 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
-// A stock is made of address records that an engineer has created with status
-// reserved. A claim changes one of them, guarded by its ETag: whoever else wants
-// the same record, here or elsewhere, finds it changed. Within this process a
-// record is in one hand at a time, so that Services do not race for it.
-
-// stock is the reserved addresses of a tenant.
-type stock struct {
+// reservedPool is the addresses of a tenant that an engineer has created with
+// status reserved, for this. A claim changes one of the records, guarded by its
+// ETag: whoever else wants the same record, here or elsewhere, finds it changed.
+// Within this process one Service at a time tries a record, so that Services do
+// not race for it.
+type reservedPool struct {
 	want v1alpha1.NetBoxReserved
 	// list is ordered by address.
-	list *knowledge[[]stockRecord]
+	list *ttlCache[[]reservedRecord]
 
-	// newEnough says until when NetBox is known to be so; the list's.
-	newEnough time.Time
-
-	mu     sync.Mutex
-	inHand map[int64]bool // records that are being claimed
+	mu       sync.Mutex
+	inFlight map[int64]bool // records that are being claimed
+	// versionCheckedUntil says until when NetBox is known to heed ETags.
+	versionCheckedUntil time.Time
 }
 
-// stockRecord is a record of a stock.
-type stockRecord struct {
+// reservedRecord is a record of a reservedPool.
+type reservedRecord struct {
 	record
 	tenant  string // slug
 	vrfName string
@@ -52,12 +51,12 @@ type stockRecord struct {
 }
 
 // UnmarshalJSON reads what a record has, and its tenant and age besides.
-func (r *stockRecord) UnmarshalJSON(data []byte) error {
+func (r *reservedRecord) UnmarshalJSON(data []byte) error {
 	if err := r.record.UnmarshalJSON(data); err != nil {
 		return err
 	}
 	var raw struct {
-		VRF    *namedObject `json:"vrf"`
+		VRF    *netbox.NamedObject `json:"vrf"`
 		Tenant struct {
 			Slug string `json:"slug"`
 		} `json:"tenant"`
@@ -66,12 +65,13 @@ func (r *stockRecord) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return err
 	}
-	r.tenant, r.vrfName, r.etag = raw.Tenant.Slug, raw.VRF.name(), etagOf(raw.LastUpdated)
+	r.tenant, r.vrfName, r.etag = raw.Tenant.Slug, netbox.NameOf(raw.VRF), etagOf(raw.LastUpdated)
 	return nil
 }
 
 // etagOf makes the ETag that NetBox has for an object that was changed last at
-// this time, as lists show none. Where it is not right, NetBox says so.
+// this time, as lists show none. Where it is not right, NetBox says so, and the
+// record is read for its ETag.
 func etagOf(t time.Time) string {
 	layout := "2006-01-02T15:04:05.000000+00:00"
 	if t.Nanosecond()/1000 == 0 {
@@ -80,111 +80,109 @@ func etagOf(t time.Time) string {
 	return `W/"` + t.UTC().Format(layout) + `"`
 }
 
-// free tells whether a record may be claimed. One that a cluster has given back
+// free reports whether a record may be claimed. One that a cluster has given back
 // stays that cluster's: its token's permission is bound to it.
-func (r stockRecord) free() bool { return r.status == statusReserved && r.claim == "" && !r.foreign }
+func (r reservedRecord) free() bool { return r.status == statusReserved && r.claim == "" && !r.foreign }
 
-// belongs tells whether a record is of the stock: other addresses of the tenant
-// are not.
-func (r stockRecord) belongs() bool {
+// belongs reports whether a record is one of the reserved addresses, free or
+// claimed: other addresses of the tenant are not.
+func (r reservedRecord) belongs() bool {
 	return r.status == statusReserved || r.release == schema.ReleaseReturn
 }
 
-func (b *sourceBook) stock(want v1alpha1.NetBoxReserved) *stock {
+func (b *sourceCache) reservedPool(want v1alpha1.NetBoxReserved) *reservedPool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.stocks[want]
+	s := b.reserved[want]
 	if s == nil {
-		s = &stock{want: want, inHand: map[int64]bool{}}
-		s.list = newKnowledge(func(ctx context.Context) ([]stockRecord, *problem, error) { return s.ask(ctx, b) })
-		b.stocks[want] = s
+		s = &reservedPool{want: want, inFlight: map[int64]bool{}}
+		s.list = newTTLCache(func(ctx context.Context) ([]reservedRecord, error) { return s.ask(ctx, b) })
+		b.reserved[want] = s
 	}
 	return s
 }
 
-// records returns the records of a pool's stock, known since maxAge.
-func (s *stock) records(ctx context.Context, p ipam.Pool, maxAge time.Duration) ([]stockRecord, error) {
-	records, wrong, err := s.list.now(ctx, maxAge)
+// records returns the reserved addresses of a pool, known since maxAge.
+func (s *reservedPool) records(ctx context.Context, p ipam.Pool, maxAge time.Duration) ([]reservedRecord, error) {
+	records, err := s.list.get(ctx, maxAge)
 	if err != nil {
-		return nil, fmt.Errorf("pool %q: %w", p.Name, err)
-	}
-	if wrong != nil {
-		return nil, wrongSource(p.Name, "%s", withField(wrong.sentence, "spec.netbox.reserved"))
+		return nil, inPool(err, p.Name, "spec.netbox.reserved")
 	}
 	return records, nil
 }
 
-// stockRelease is the first NetBox that heeds If-Match. With an older one two
+// ifMatchRelease is the first NetBox that heeds If-Match. With an older one two
 // controllers would claim the same record.
-var stockRelease = release{4, 6}
+var ifMatchRelease = netbox.Release{Major: 4, Minor: 6}
 
 // ask lists the records.
-func (s *stock) ask(ctx context.Context, b *sourceBook) ([]stockRecord, *problem, error) {
-	if wrong, err := s.checkRelease(ctx, b); wrong != nil || err != nil {
-		return nil, wrong, err
+func (s *reservedPool) ask(ctx context.Context, b *sourceCache) ([]reservedRecord, error) {
+	if err := s.checkRelease(ctx, b); err != nil {
+		return nil, err
 	}
 	slugs := map[string]string{"tenant": s.want.Tenant, "tag": s.want.Tag}
-	filter, wrong, err := b.filterOf(ctx, slugs, s.want.VRF)
-	if wrong != nil || err != nil {
-		return nil, wrong, err
-	}
-	found, err := b.client.stockRecords(ctx, filter, s.want.Tenant, b.cluster)
-	if err != nil {
-		return nil, unknownSlug(err, slugs), unlessSlug(err, slugs)
-	}
-	if len(found) == 0 {
-		return nil, &problem{sentence: fmt.Sprintf("%s finds no address in NetBox with status reserved and %s: make some there or correct it",
-			fieldMark, s.described())}, nil
-	}
-	return found, nil, nil
-}
-
-func (s *stock) checkRelease(ctx context.Context, b *sourceBook) (*problem, error) {
-	if time.Now().Before(s.newEnough) {
-		return nil, nil //nolint:nilnil // neither a problem nor an error
-	}
-	version, err := b.client.version(ctx)
+	filter, err := b.filterOf(ctx, slugs, s.want.VRF)
 	if err != nil {
 		return nil, err
 	}
-	if r := parseRelease(version); !r.atLeast(stockRelease.major, stockRelease.minor) {
-		return &problem{sentence: fmt.Sprintf("%s needs NetBox %s or newer, and this is %s: upgrade NetBox, or name prefixes instead",
-			fieldMark, stockRelease, version)}, nil
+	found, err := b.api.reservedRecords(ctx, filter, s.want.Tenant, b.cluster)
+	if err != nil {
+		return nil, explainSlug(err, slugs)
 	}
-	s.newEnough = time.Now().Add(namedTTL)
-	return nil, nil //nolint:nilnil // neither a problem nor an error
+	if len(found) == 0 {
+		return nil, newSourceError("%s finds no address in NetBox with status reserved and %s: make some there or correct it", fieldMark, s.described())
+	}
+	return found, nil
 }
 
-// described says whose the stock is.
-func (s *stock) described() string {
+func (s *reservedPool) checkRelease(ctx context.Context, b *sourceCache) error {
+	s.mu.Lock()
+	until := s.versionCheckedUntil
+	s.mu.Unlock()
+	if time.Now().Before(until) {
+		return nil
+	}
+	version, err := b.api.version(ctx)
+	if err != nil {
+		return err
+	}
+	if !netbox.ParseRelease(version).AtLeast(ifMatchRelease) {
+		return newSourceError("%s needs NetBox %s or newer, and this is %s: upgrade NetBox, or name prefixes instead", fieldMark, ifMatchRelease, version)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.versionCheckedUntil = time.Now().Add(namedTTL)
+	return nil
+}
+
+// described says whose addresses these are.
+func (s *reservedPool) described() string {
 	return described(v1alpha1.NetBoxSelector{Tenant: s.want.Tenant, Tag: s.want.Tag, VRF: s.want.VRF})
 }
 
-// stockRecords lists the records that a filter finds and that are of a stock,
-// by address.
-func (c *Client) stockRecords(ctx context.Context, filter url.Values, tenant, cluster string) ([]stockRecord, error) {
+// reservedRecords lists the records that a filter finds and that are reserved
+// addresses or claimed ones of them, by address.
+func (c api) reservedRecords(ctx context.Context, filter url.Values, tenant, cluster string) ([]reservedRecord, error) {
 	filter.Set("fields", recordFields+",tenant,last_updated")
-	found, err := listPages(ctx, c, "looking for the reserved addresses of a pool in NetBox", filter, func(r stockRecord) (int64, error) { return r.id, nil },
-		func(ctx context.Context) error {
-			_, _, err := c.api.IpamAPI.IpamIpAddressesList(ctx).Execute()
-			return err
-		})
+	r := netbox.Request{Doing: "looking for the reserved addresses of a pool in NetBox", Path: addressesPath, Query: filter}
+	found, err := list(ctx, c, r, func(r reservedRecord) int64 { return r.id }, nil)
 	if err != nil {
 		return nil, err
 	}
-	found = slices.DeleteFunc(found, func(r stockRecord) bool { return !r.belongs() || r.tenant != tenant })
+	found = slices.DeleteFunc(found, func(r reservedRecord) bool { return !r.belongs() || r.tenant != tenant })
 	for i, r := range found {
 		found[i].foreign = r.cluster != "" && r.cluster != cluster
 	}
-	slices.SortFunc(found, func(x, y stockRecord) int {
+	slices.SortFunc(found, func(x, y reservedRecord) int {
 		return cmp.Or(x.addr.Compare(y.addr), cmp.Compare(x.vrf, y.vrf), cmp.Compare(x.id, y.id))
 	})
 	return found, nil
 }
 
-// reserved returns the addresses of a pool's stock, claimed or not.
-func (b *sourceBook) reserved(ctx context.Context, p ipam.Pool, maxAge time.Duration) ([]source, error) {
-	s := b.stock(*p.Spec.NetBox.Reserved)
+// reservedSources returns the reserved addresses of a pool, claimed or not, each
+// as a source of its own.
+func (b *sourceCache) reservedSources(ctx context.Context, p ipam.Pool, maxAge time.Duration) ([]source, error) {
+	s := b.reservedPool(*p.Spec.NetBox.Reserved)
 	records, err := s.records(ctx, p, maxAge)
 	if err != nil {
 		return nil, err
@@ -196,71 +194,73 @@ func (b *sourceBook) reserved(ctx context.Context, p ipam.Pool, maxAge time.Dura
 	return out, nil
 }
 
-func (s *stock) source(r stockRecord, pool string) source {
+// source describes one reserved address.
+func (s *reservedPool) source(r reservedRecord, pool string) source {
 	one := netipx.IPRangeFrom(r.addr, r.addr)
-	return source{kind: stockSource, id: r.id, all: one, usable: one, vrf: r.vrf, vrfName: r.vrfName, field: "spec.netbox.reserved", stock: s, pool: pool}
+	return source{kind: reservedSource, id: r.id, all: one, usable: one, vrf: r.vrf, vrfName: r.vrfName, field: "spec.netbox.reserved", reserved: s, pool: pool}
 }
 
-// pick takes the free record with the lowest address of a family into the hand.
-func (s *stock) pick(f ipam.Family, avoidBuggy bool) (rec stockRecord, ok bool) {
+// pick takes the free record with the lowest address of a family, so that no
+// other claim tries it until putBack.
+func (s *reservedPool) pick(f ipam.Family, avoidZeroAnd255 bool) (rec reservedRecord, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list.amend(func(list *[]stockRecord) { rec, ok = lowestFree(*list, s.inHand, f, avoidBuggy) })
+	s.list.update(func(list *[]reservedRecord) { rec, ok = lowestFree(*list, s.inFlight, f, avoidZeroAnd255) })
 	if ok {
-		s.inHand[rec.id] = true
+		s.inFlight[rec.id] = true
 	}
 	return rec, ok
 }
 
-// lowestFree finds a record that is free and in no hand. An address that is
+// lowestFree finds a record that is free and not in flight. An address that is
 // claimed in another VRF is not free.
-func lowestFree(records []stockRecord, inHand map[int64]bool, f ipam.Family, avoidBuggy bool) (stockRecord, bool) {
+func lowestFree(records []reservedRecord, inFlight map[int64]bool, f ipam.Family, avoidZeroAnd255 bool) (reservedRecord, bool) {
 	taken := map[netip.Addr]bool{}
 	for _, r := range records {
-		taken[r.addr] = taken[r.addr] || !r.free() || inHand[r.id]
+		taken[r.addr] = taken[r.addr] || !r.free() || inFlight[r.id]
 	}
 	for _, r := range records {
-		if !taken[r.addr] && ipam.FamilyOf(r.addr) == f && (!avoidBuggy || !ipam.Buggy(r.addr)) {
+		if !taken[r.addr] && ipam.FamilyOf(r.addr) == f && (!avoidZeroAnd255 || !ipam.Buggy(r.addr)) {
 			return r, true
 		}
 	}
-	return stockRecord{}, false
+	return reservedRecord{}, false
 }
 
-// take takes one record into the hand, unless it is in one.
-func (s *stock) take(id int64) bool {
+// take takes one record like pick, unless another claim has it.
+func (s *reservedPool) take(id int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.inHand[id] {
+	if s.inFlight[id] {
 		return false
 	}
-	s.inHand[id] = true
+	s.inFlight[id] = true
 	return true
 }
 
-// putBack lets go of a record; now is what it is like. In one step: nobody sees
-// the record out of the hand as it was before.
-func (s *stock) putBack(now stockRecord) {
+// putBack ends what pick and take began; now is what the record is like. It is
+// one step: nobody gets to see the record free as it was before.
+func (s *reservedPool) putBack(now reservedRecord) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list.amend(func(list *[]stockRecord) {
+	s.list.update(func(list *[]reservedRecord) {
 		*list = slices.Clone(*list)
-		if i := slices.IndexFunc(*list, func(r stockRecord) bool { return r.id == now.id }); i >= 0 {
+		if i := slices.IndexFunc(*list, func(r reservedRecord) bool { return r.id == now.id }); i >= 0 {
 			(*list)[i] = now
 		}
 	})
-	delete(s.inHand, now.id)
+	delete(s.inFlight, now.id)
 }
 
-// errNotFree says that a record of a stock is no longer what it was.
+// errNotFree says that a reserved record is no longer what it was.
 var errNotFree = errors.New("the reserved address is no longer free")
 
 // maxPicks bounds how often a claim finds that somebody else was faster.
 const maxPicks = 50
 
-// claimReserved takes the lowest free address of a stock.
+// claimReserved takes the lowest free of a pool's reserved addresses.
 func (a *Allocator) claimReserved(ctx context.Context, r ipam.Request, p ipam.Pool) (record, error) {
-	s := a.sources.stock(*p.Spec.NetBox.Reserved)
+	s := a.sources.reservedPool(*p.Spec.NetBox.Reserved)
 	maxAge := foundTTL
 	for range maxPicks {
 		records, err := s.records(ctx, p, maxAge)
@@ -283,15 +283,17 @@ func (a *Allocator) claimReserved(ctx context.Context, r ipam.Request, p ipam.Po
 	return record{}, &ipam.UnavailableError{Doing: fmt.Sprintf("claiming a reserved address of pool %q", p.Name), Err: errChanging}
 }
 
-func (s *stock) full(p ipam.Pool, records []stockRecord, f ipam.Family) string {
+// full says how full a pool of reserved addresses is.
+func (s *reservedPool) full(p ipam.Pool, records []reservedRecord, f ipam.Family) string {
 	return fmt.Sprintf("pool %q: 0 of %d addresses free among those reserved in NetBox for %s",
 		p.Name, usageOf(records, p.Spec.AvoidBuggyIPs)[f].Capacity, s.described())
 }
 
-// reservedAt finds the record of an address in a stock.
+// reservedAt finds the record of an address among those of a pool. One that is
+// missing may have been created a moment ago, so NetBox is asked again.
 func (a *Allocator) reservedAt(ctx context.Context, addr netip.Addr, p ipam.Pool) (source, bool, error) {
 	for _, maxAge := range []time.Duration{foundTTL, absentTTL} {
-		found, err := a.sources.reserved(ctx, p, maxAge)
+		found, err := a.sources.reservedSources(ctx, p, maxAge)
 		if err != nil {
 			return source{}, false, err
 		}
@@ -302,32 +304,31 @@ func (a *Allocator) reservedAt(ctx context.Context, addr netip.Addr, p ipam.Pool
 	return source{}, false, nil
 }
 
-// claimStocked takes the very record that prefixWith found in a stock, under a
-// claim text. Errors: errKeyTaken, or what Claim returns.
-func (a *Allocator) claimStocked(ctx context.Context, r ipam.Request, claim string, src source) (record, error) {
-	now, _, err := a.client.address(ctx, src.id)
+// claimReservedAt takes the very record that prefixWith found, under a claim
+// text. Errors: errKeyTaken, or what Claim returns.
+func (a *Allocator) claimReservedAt(ctx context.Context, r ipam.Request, claim string, src source) (record, error) {
+	now, _, err := a.api.address(ctx, src.id)
 	if err != nil {
 		return record{}, err
 	}
-	rec := stockRecord{record: now, vrfName: src.vrfName, foreign: now.cluster != "" && now.cluster != a.cluster}
+	rec := reservedRecord{record: now, vrfName: src.vrfName, foreign: now.cluster != "" && now.cluster != a.cluster}
 	mine := now.claim == "" && a.ours(now) && now.serviceUID != "" && now.serviceUID == r.Owner.UID
 	switch {
 	case slices.Contains(claimTexts(r.Key.String()), now.claim):
-		a.claims.doubt(r.Key.String())
+		a.claims.markStale(r.Key.String())
 		return record{}, errKeyTaken
-	case !rec.free() && !mine || !src.stock.take(src.id):
-		return record{}, &ipam.ConflictError{Addr: now.addr, Holder: now.holder()}
+	case !rec.free() && !mine || !src.reserved.take(src.id):
+		return record{}, &ipam.ConflictError{Addr: now.addr, Holder: now.ownerText()}
 	}
-	got, err := a.claimRecord(ctx, r, claim, src.stock, rec, src.pool)
+	got, err := a.claimRecord(ctx, r, claim, src.reserved, rec, src.pool)
 	if errors.Is(err, errNotFree) {
-		return record{}, &ipam.ConflictError{Addr: now.addr, Holder: now.holder()}
+		return record{}, &ipam.ConflictError{Addr: now.addr, Holder: now.ownerText()}
 	}
 	return got, err
 }
 
-// claimRecord writes a claim into a record that is in the hand, and puts it
-// back. errNotFree: somebody else was faster.
-func (a *Allocator) claimRecord(ctx context.Context, r ipam.Request, claim string, s *stock, rec stockRecord, pool string) (record, error) {
+// claimRecord writes a claim into a record that is in flight, and puts it back. errNotFree: somebody else was faster.
+func (a *Allocator) claimRecord(ctx context.Context, r ipam.Request, claim string, s *reservedPool, rec reservedRecord, pool string) (record, error) {
 	got, err := a.writeClaim(ctx, r, claim, s, &rec, pool)
 	if err == nil {
 		rec.record = got
@@ -338,30 +339,30 @@ func (a *Allocator) claimRecord(ctx context.Context, r ipam.Request, claim strin
 
 // writeClaim changes the record. It leaves in rec what NetBox has now, as far
 // as it is known.
-func (a *Allocator) writeClaim(ctx context.Context, r ipam.Request, claim string, s *stock, rec *stockRecord, pool string) (record, error) {
+func (a *Allocator) writeClaim(ctx context.Context, r ipam.Request, claim string, s *reservedPool, rec *reservedRecord, pool string) (record, error) {
 	key := r.Key.String()
 	it := a.item(r, claim)
-	changes := it.stockChanges(rec.record)
+	changes := it.reservedChanges(rec.record)
 	for range 3 {
 		if rec.etag == "" {
 			if err := a.lookAgain(ctx, rec); err != nil {
 				return record{}, err
 			}
 		}
-		got, err := a.client.change(ctx, rec.id, rec.etag, changes)
+		got, err := a.api.change(ctx, rec.id, rec.etag, changes)
 		switch {
 		case err == nil && (got.id != rec.id || !it.echoed(got) || got.release != schema.ReleaseReturn):
-			a.claims.doubt(key)
+			a.claims.markStale(key)
 			return record{}, notEchoed(got)
 		case err == nil:
 			a.remember(key, got)
 			return got, nil
-		case status(err) == http.StatusPreconditionFailed:
+		case netbox.StatusOf(err) == http.StatusPreconditionFailed:
 			rec.etag = ""
-		case bodySays(err, "must have a unique value"):
-			a.claims.doubt(key)
+		case netbox.AnswerSays(err, textNotUnique):
+			a.claims.markStale(key)
 			return record{}, errKeyTaken
-		case status(err) == http.StatusNotFound || status(err) == http.StatusForbidden && bodySays(err, "do not have permission"):
+		case netbox.StatusOf(err) == http.StatusNotFound || netbox.StatusOf(err) == http.StatusForbidden && netbox.AnswerSays(err, "do not have permission"):
 			return record{}, a.whyUnchangeable(ctx, s, rec, pool)
 		case definite(err):
 			return record{}, err
@@ -374,9 +375,9 @@ func (a *Allocator) writeClaim(ctx context.Context, r ipam.Request, claim string
 }
 
 // lookAgain reads a record that was changed, and its ETag.
-func (a *Allocator) lookAgain(ctx context.Context, rec *stockRecord) error {
-	now, etag, err := a.client.address(ctx, rec.id)
-	if status(err) == http.StatusNotFound {
+func (a *Allocator) lookAgain(ctx context.Context, rec *reservedRecord) error {
+	now, etag, err := a.api.address(ctx, rec.id)
+	if netbox.StatusOf(err) == http.StatusNotFound {
 		rec.status = "" // gone, so not free
 		return errNotFree
 	}
@@ -394,17 +395,17 @@ func (a *Allocator) lookAgain(ctx context.Context, rec *stockRecord) error {
 
 // whyUnchangeable tells a record that is gone from one that the token may see
 // but not change.
-func (a *Allocator) whyUnchangeable(ctx context.Context, s *stock, rec *stockRecord, pool string) error {
+func (a *Allocator) whyUnchangeable(ctx context.Context, s *reservedPool, rec *reservedRecord, pool string) error {
 	if err := a.lookAgain(ctx, rec); err != nil {
 		return err
 	}
-	return wrongSource(pool, `the NetBox token may not change address %d (%s): run "bm-ccm netbox init" with --reserved-tenant %s, or give its user another permission to change %s, with the constraint {"status": "reserved", "tenant__slug": %q}`,
-		rec.id, rec.addr, s.want.Tenant, schema.ObjectType, s.want.Tenant)
+	return newSourceError(`pool %q: the NetBox token may not change address %d (%s): run "bm-ccm netbox init" with --reserved-tenant %s, or give its user another permission to change %s, with the constraint {"status": "reserved", "tenant__slug": %q}`,
+		pool, rec.id, rec.addr, s.want.Tenant, schema.ObjectType, s.want.Tenant)
 }
 
-// stockChanges is what a claim changes of a record of a stock. What its
+// reservedChanges is what a claim changes of a reserved record. What its
 // engineer wrote stays.
-func (i item) stockChanges(rec record) map[string]any {
+func (i item) reservedChanges(rec record) map[string]any {
 	fields := i.ownerFields()
 	fields[schema.FieldRelease] = schema.ReleaseReturn
 	changes := map[string]any{"status": i.record.status(), "custom_fields": fields}
@@ -414,9 +415,9 @@ func (i item) stockChanges(rec record) map[string]any {
 	return changes
 }
 
-// stockUsage counts a stock, with one list.
-func (a *Allocator) stockUsage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
-	records, err := a.sources.stock(*p.Spec.NetBox.Reserved).records(ctx, p, 0)
+// reservedUsage counts a pool's reserved addresses, with one list.
+func (a *Allocator) reservedUsage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
+	records, err := a.sources.reservedPool(*p.Spec.NetBox.Reserved).records(ctx, p, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -424,7 +425,7 @@ func (a *Allocator) stockUsage(ctx context.Context, p ipam.Pool) (map[ipam.Famil
 }
 
 // usageOf counts addresses, those that are in several VRFs once.
-func usageOf(records []stockRecord, avoidBuggy bool) map[ipam.Family]ipam.Usage {
+func usageOf(records []reservedRecord, avoidZeroAnd255 bool) map[ipam.Family]ipam.Usage {
 	used := map[netip.Addr]bool{}
 	for _, r := range records {
 		used[r.addr] = used[r.addr] || !r.free()
@@ -436,7 +437,7 @@ func usageOf(records []stockRecord, avoidBuggy bool) map[ipam.Family]ipam.Usage 
 		switch {
 		case isUsed:
 			u.Capacity, u.Used = u.Capacity+1, u.Used+1
-		case !avoidBuggy || !ipam.Buggy(addr):
+		case !avoidZeroAnd255 || !ipam.Buggy(addr):
 			u.Capacity, u.Free = u.Capacity+1, u.Free+1
 		}
 		out[f] = u

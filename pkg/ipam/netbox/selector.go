@@ -15,111 +15,93 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
-// foundTTL is how late it is noticed that a selector finds something else.
-const foundTTL = 30 * time.Second
-
-// found returns the prefixes and IP ranges that the selector of a pool finds,
-// by their addresses.
-func (b *sourceBook) found(ctx context.Context, p ipam.Pool, maxAge time.Duration) ([]source, error) {
+// selected returns the prefixes and IP ranges that the selector of a pool
+// finds, by their addresses.
+func (b *sourceCache) selected(ctx context.Context, p ipam.Pool, maxAge time.Duration) ([]source, error) {
+	const field = "spec.netbox.selector"
 	sel := *p.Spec.NetBox.Selector
 	b.mu.Lock()
-	f := b.finds[sel]
+	f := b.found[sel]
 	if f == nil {
-		f = newKnowledge(func(ctx context.Context) ([]source, *problem, error) { return b.askFor(ctx, sel) })
-		b.finds[sel] = f
+		f = newTTLCache(func(ctx context.Context) ([]source, error) { return b.askFor(ctx, sel) })
+		b.found[sel] = f
 	}
 	b.mu.Unlock()
-	sources, wrong, err := f.now(ctx, maxAge)
+	sources, err := f.get(ctx, maxAge)
 	if err != nil {
-		return nil, fmt.Errorf("pool %q: %w", p.Name, err)
-	}
-	if wrong != nil {
-		return nil, wrongSource(p.Name, "%s", withField(wrong.sentence, "spec.netbox.selector"))
+		return nil, inPool(err, p.Name, field)
 	}
 	out := slices.Clone(sources)
 	for i := range out {
-		out[i] = out[i].avoidingBuggy(p.Spec.AvoidBuggyIPs)
+		out[i].field = field
+		out[i] = out[i].avoiding(p.Spec.AvoidBuggyIPs)
 	}
 	return out, nil
 }
 
-// fieldMark stands for the path of a field in the sentence of a problem.
-const fieldMark = "\x00"
-
-func withField(sentence, field string) string { return strings.ReplaceAll(sentence, fieldMark, field) }
-
 // askFor asks NetBox for what a selector finds.
-func (b *sourceBook) askFor(ctx context.Context, sel v1alpha1.NetBoxSelector) ([]source, *problem, error) {
+func (b *sourceCache) askFor(ctx context.Context, sel v1alpha1.NetBoxSelector) ([]source, error) {
 	slugs := map[string]string{"tag": sel.Tag, "role": sel.Role, "tenant": sel.Tenant, "site": sel.Site}
-	filter, wrong, err := b.filterOf(ctx, slugs, sel.VRF)
-	if wrong != nil || err != nil {
-		return nil, wrong, err
-	}
-	prefixes, err := b.client.listPrefixes(ctx, "looking for the prefixes of a pool in NetBox", filter)
+	filter, err := b.filterOf(ctx, slugs, sel.VRF)
 	if err != nil {
-		return nil, unknownSlug(err, slugs), unlessSlug(err, slugs)
+		return nil, err
+	}
+	prefixes, err := b.api.listPrefixes(ctx, "looking for the prefixes of a pool in NetBox", filter)
+	if err != nil {
+		return nil, explainSlug(err, slugs)
 	}
 	sources := prefixSources(prefixes)
 	what := "prefix"
 	if sel.Site == "" { // NetBox would ignore it: IP ranges have no site
 		what = "prefix or IP range"
-		ranges, err := b.client.listRanges(ctx, "looking for the IP ranges of a pool in NetBox", filter)
+		ranges, err := b.api.listRanges(ctx, "looking for the IP ranges of a pool in NetBox", filter)
 		if err != nil {
-			return nil, unknownSlug(err, slugs), unlessSlug(err, slugs)
+			return nil, explainSlug(err, slugs)
 		}
 		sources = append(sources, rangeSources(ranges)...)
 	}
 	if len(sources) == 0 {
-		return nil, &problem{sentence: fmt.Sprintf("%s finds no %s in NetBox with %s: %s or correct it", fieldMark, what, described(sel), remedy(sel))}, nil
+		return nil, newSourceError("%s finds no %s in NetBox with %s: %s or correct it", fieldMark, what, described(sel), remedy(sel))
 	}
 	slices.SortFunc(sources, bySourceAddr)
 	if x, y, shared := sharedAcrossVRFs(sources); shared {
-		return nil, &problem{sentence: fmt.Sprintf("%s finds %s and %s, and one address must not be assigned twice: set %s.vrf", fieldMark, x, y, fieldMark)}, nil
+		return nil, newSourceError("%s finds %s and %s, and one address must not be assigned twice: set %s.vrf", fieldMark, x, y, fieldMark)
 	}
-	return sources, nil, nil
+	return sources, nil
 }
 
 // filterOf makes the filter of a list; what is empty is left out.
-func (b *sourceBook) filterOf(ctx context.Context, slugs map[string]string, vrf string) (url.Values, *problem, error) {
+func (b *sourceCache) filterOf(ctx context.Context, slugs map[string]string, vrf string) (url.Values, error) {
 	filter := url.Values{}
 	for name, slug := range slugs {
 		if slug != "" {
 			filter.Set(name, slug)
 		}
 	}
-	if vrf == "" {
-		return filter, nil, nil
+	if vrf != "" {
+		id, err := b.vrf(ctx, vrf)
+		if err != nil {
+			return nil, err
+		}
+		filter.Set("vrf_id", vrfParam(id))
 	}
-	id, wrong, err := b.vrf(ctx, vrf)
-	if err != nil {
-		return nil, nil, err
-	}
-	if wrong != nil {
-		return nil, &problem{sentence: wrong.sentence + " " + fieldMark + ".vrf"}, nil
-	}
-	filter.Set("vrf_id", vrfParam(id))
-	return filter, nil, nil
+	return filter, nil
 }
 
-// unknownSlug makes a problem of NetBox's word that something does not exist.
-func unknownSlug(err error, slugs map[string]string) *problem {
-	if status(err) != http.StatusBadRequest || !bodySays(err, "Select a valid choice") {
-		return nil
+// explainSlug makes a *sourceError of NetBox's word that something does not
+// exist: it refuses a filter by a slug that nothing has. Other errors it returns
+// as they are.
+func explainSlug(err error, slugs map[string]string) error {
+	if netbox.StatusOf(err) != http.StatusBadRequest || !netbox.AnswerSays(err, "Select a valid choice") {
+		return err
 	}
 	for _, name := range []string{"tag", "role", "tenant", "site"} {
-		if slugs[name] != "" && bodySays(err, `"`+name+`"`) {
-			return &problem{sentence: fmt.Sprintf("NetBox has no %s %q: create it or correct %s.%s", name, slugs[name], fieldMark, name)}
+		if slugs[name] != "" && netbox.AnswerSays(err, `"`+name+`"`) {
+			return newSourceError("NetBox has no %s %q: create it or correct %s.%s", name, slugs[name], fieldMark, name)
 		}
-	}
-	return nil
-}
-
-// unlessSlug is the error that is left when unknownSlug explains none.
-func unlessSlug(err error, slugs map[string]string) error {
-	if unknownSlug(err, slugs) != nil {
-		return nil
 	}
 	return err
 }
@@ -137,6 +119,7 @@ func described(sel v1alpha1.NetBoxSelector) string {
 	return strings.Join(parts, " and ")
 }
 
+// remedy says what to do in NetBox so that a selector finds something.
 func remedy(sel v1alpha1.NetBoxSelector) string {
 	if sel.Tag != "" && sel.Role == "" && sel.Tenant == "" && sel.Site == "" {
 		return "tag one there"
@@ -144,7 +127,8 @@ func remedy(sel v1alpha1.NetBoxSelector) string {
 	return "give one these there"
 }
 
-// prefixSources leaves out what no address may be taken from.
+// prefixSources leaves out what no address may be taken from: an engineer who
+// tags a container means the prefixes in it.
 func prefixSources(found []prefixObject) []source {
 	var out []source
 	for _, o := range found {
@@ -153,12 +137,14 @@ func prefixSources(found []prefixObject) []source {
 			continue
 		}
 		src := newPrefixSource(o.ID, prefix.Masked(), o.IsPool)
-		src.vrf, src.vrfName, src.field = o.VRF.id(), o.VRF.name(), "spec.netbox.selector"
+		src.vrf, src.vrfName = netbox.IDOf(o.VRF), netbox.NameOf(o.VRF)
 		out = append(out, src)
 	}
 	return out
 }
 
+// rangeSources leaves out what no address may be taken from. A range that is
+// marked populated has no free address by that mark (NetBox 4.3).
 func rangeSources(found []rangeObject) []source {
 	var out []source
 	for _, o := range found {
@@ -167,7 +153,7 @@ func rangeSources(found []rangeObject) []source {
 			continue
 		}
 		src := newRangeSource(o.ID, span)
-		src.vrf, src.vrfName, src.field = o.VRF.id(), o.VRF.name(), "spec.netbox.selector"
+		src.vrf, src.vrfName = netbox.IDOf(o.VRF), netbox.NameOf(o.VRF)
 		out = append(out, src)
 	}
 	return out

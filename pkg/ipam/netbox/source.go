@@ -20,8 +20,8 @@ type sourceKind int
 const (
 	prefixSource sourceKind = iota
 	rangeSource
-	// stockSource is one reserved address, see reserved.go.
-	stockSource
+	// reservedSource is one reserved address, see reserved.go.
+	reservedSource
 )
 
 func (k sourceKind) String() string {
@@ -46,22 +46,23 @@ type source struct {
 	vrfName     string
 	// field is where the pool's spec names or finds it.
 	field string
-	// picky leaves out addresses that end in .0 or .255, of which it has some.
-	picky bool
-	// stock is where a reserved address comes from, for pool.
-	stock *stock
-	pool  string
+	// avoidZeroAnd255 leaves out addresses that end in .0 or .255, of which it
+	// has some. NetBox cannot do that, so it costs two more requests.
+	avoidZeroAnd255 bool
+	// reserved is where a reserved address comes from, for pool.
+	reserved *reservedPool
+	pool     string
 }
 
 // sourceKey tells the sources of one NetBox apart. The VRF is part of it because
 // it may change.
 type sourceKey struct {
-	kind    sourceKind
-	id, vrf int64
-	picky   bool
+	kind            sourceKind
+	id, vrf         int64
+	avoidZeroAnd255 bool
 }
 
-func (s source) key() sourceKey { return sourceKey{s.kind, s.id, s.vrf, s.picky} }
+func (s source) key() sourceKey { return sourceKey{s.kind, s.id, s.vrf, s.avoidZeroAnd255} }
 
 func (s source) family() ipam.Family { return ipam.FamilyOf(s.all.From()) }
 
@@ -76,9 +77,10 @@ func (s source) String() string {
 	return fmt.Sprintf("%s (VRF %s)", text, s.vrfName)
 }
 
-// avoidingBuggy returns the source for a pool with or without avoidBuggyIPs.
-func (s source) avoidingBuggy(avoid bool) source {
-	s.picky = avoid && ipam.CountBuggy(s.usable) > 0
+// avoiding returns the source for a pool with or without avoidBuggyIPs. A source
+// without such addresses stays as it is, and fast.
+func (s source) avoiding(avoid bool) source {
+	s.avoidZeroAnd255 = avoid && ipam.CountBuggy(s.usable) > 0
 	return s
 }
 
@@ -97,10 +99,13 @@ func newPrefixSource(id int64, p netip.Prefix, isPool bool) source {
 	return source{kind: prefixSource, id: id, all: all, usable: netipx.IPRangeFrom(first, last)}
 }
 
+// newRangeSource describes an IP range, all of which NetBox hands out.
 func newRangeSource(id int64, r netipx.IPRange) source {
 	return source{kind: rangeSource, id: id, all: r, usable: r}
 }
 
+// bySourceAddr sorts by addresses, and by id where those are equal: the order in
+// which sources are tried must not change from one list to the next.
 func bySourceAddr(x, y source) int {
 	return cmp.Or(x.all.From().Compare(y.all.From()), x.all.To().Compare(y.all.To()), cmp.Compare(x.kind, y.kind), cmp.Compare(x.id, y.id))
 }

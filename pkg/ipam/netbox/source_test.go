@@ -5,10 +5,12 @@ package netbox
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"go4.org/netipx"
 
+	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
@@ -31,7 +33,7 @@ func TestPrefixSource(t *testing.T) {
 }
 
 // The slow way is only for sources that have addresses to leave out.
-func TestPicky(t *testing.T) {
+func TestAvoidZeroAnd255(t *testing.T) {
 	rng := func(s string) source { return newRangeSource(1, netipx.MustParseIPRange(s)) }
 	tests := []struct {
 		src  source
@@ -47,11 +49,11 @@ func TestPicky(t *testing.T) {
 		{rng("203.0.113.10-203.0.113.255"), true},
 	}
 	for _, tt := range tests {
-		if got := tt.src.avoidingBuggy(true).picky; got != tt.want {
+		if got := tt.src.avoiding(true).avoidZeroAnd255; got != tt.want {
 			t.Errorf("%s: %v", tt.src, got)
 		}
-		if tt.src.avoidingBuggy(false).picky {
-			t.Errorf("%s: picky though nothing is to be avoided", tt.src)
+		if tt.src.avoiding(false).avoidZeroAnd255 {
+			t.Errorf("%s: leaves some out though nothing is to be avoided", tt.src)
 		}
 	}
 }
@@ -89,4 +91,20 @@ func netboxPrefix(t *testing.T, text string) source {
 		t.Fatal(err)
 	}
 	return newPrefixSource(1, p, false)
+}
+
+func TestFullSentence(t *testing.T) {
+	var sources []source
+	for _, text := range []string{"192.0.2.0/30", "192.0.2.4/30", "192.0.2.8/30", "192.0.2.12/30", "192.0.2.16/30", "192.0.2.20/30"} {
+		p := netboxPrefix(t, text)
+		sources = append(sources, p)
+	}
+	p := ipam.Pool{Name: "p", Spec: v1alpha1.AddressPoolSpec{NetBox: &v1alpha1.NetBoxSource{}}}
+	want := `pool "p": 0 of 12 addresses free in 192.0.2.0/30, 192.0.2.4/30, 192.0.2.8/30, 192.0.2.12/30 and 2 more`
+	if got := fullSentence(p, sources); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got := fullSentence(p, nil); !strings.Contains(got, "no addresses of this IP family") {
+		t.Error(got)
+	}
 }

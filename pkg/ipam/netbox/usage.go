@@ -17,7 +17,7 @@ import (
 // With an error that is about a part of the pool, it counts the rest.
 func (a *Allocator) Usage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
 	if p.NetBox() && p.Spec.NetBox.Reserved != nil {
-		return a.stockUsage(ctx, p)
+		return a.reservedUsage(ctx, p)
 	}
 	sources, problem := a.sourcesOf(ctx, p, 0)
 	if problem != nil && !errors.As(problem, new(*sourceError)) {
@@ -59,7 +59,7 @@ func (a *Allocator) countUsed(ctx context.Context, sources []source) (map[ipam.F
 		if err != nil {
 			return nil, err
 		}
-		n, err := a.client.countAddresses(ctx, set.Prefixes(), g.vrf)
+		n, err := a.api.countAddresses(ctx, set.Prefixes(), g.vrf)
 		if err != nil {
 			return nil, err
 		}

@@ -17,7 +17,7 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
-// hasETags tells whether this NetBox can keep stocks of reserved addresses.
+// hasETags reports whether this NetBox can keep stocks of reserved addresses.
 func (s *scene) hasETags(t *testing.T) bool {
 	t.Helper()
 	var out struct {

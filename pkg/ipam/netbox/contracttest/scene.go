@@ -20,6 +20,7 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
+	client "github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
 // Target is a NetBox to test against. It must have the claim fields. What the
@@ -81,8 +82,8 @@ func (s *scene) allocatorOf(t *testing.T, uid string) *netbox.Allocator {
 	return netbox.NewAllocator(c, s.target.Cluster, uid, netbox.Record{})
 }
 
-func (s *scene) client() (*netbox.Client, error) {
-	return netbox.NewClient(netbox.Options{URL: s.target.URL, TokenFile: s.target.TokenFile, Timeout: 30 * time.Second})
+func (s *scene) client() (*client.Client, error) {
+	return client.NewClient(client.Options{URL: s.target.URL, TokenFile: s.target.TokenFile, Timeout: 30 * time.Second})
 }
 
 func (s *scene) request(service string, pools ...ipam.Pool) ipam.Request {

@@ -32,7 +32,7 @@ type View struct {
 	ObjectType string
 	// Path is where the REST API lists it, below /api/.
 	Path string
-	// Optional tells that it is read only where a pool, a record or a node
+	// Optional means that it is read only where a pool, a record or a node
 	// needs it.
 	Optional bool
 }
@@ -71,7 +71,7 @@ type Permission struct {
 	Actions     []string `json:"actions"`
 	// Constraints are filters of which one must match; nil matches all objects.
 	Constraints []map[string]any `json:"constraints"`
-	// Grows tells that further constraints are added to those of a permission
+	// Grows means that further constraints are added to those of a permission
 	// that exists. Those of others must be exactly these.
 	Grows bool `json:"-"`
 }
@@ -102,15 +102,15 @@ func (a Access) Permissions() []Permission {
 			[]string{PermissionType}, []string{"view"}, map[string]any{"users": "$user"}),
 	}
 	if len(a.ReservedTenants) > 0 {
-		stock := grant("reserved", "Reserved addresses that cluster "+a.Cluster+" may take",
+		reserved := grant("reserved", "Reserved addresses that cluster "+a.Cluster+" may take",
 			[]string{ObjectType}, []string{"change"}, a.reserved()...)
-		stock.Grows = true
-		out = append(out, stock)
+		reserved.Grows = true
+		out = append(out, reserved)
 	}
 	return out
 }
 
-// reserved finds the addresses of a stock that no cluster has. Where a field
+// reserved finds the reserved addresses that no cluster has. Where a field
 // was never set NetBox's database has no value, where it was cleared a null,
 // and it compares the two differently.
 func (a Access) reserved() []map[string]any {

@@ -3,7 +3,9 @@
 
 package schema
 
-// The custom fields on ipam.ipaddress that say who owns an address.
+// The custom fields on ipam.ipaddress that say who owns an address. Their names
+// are in every NetBox that bm-ccm was used with: under others it would find
+// none of its claims again.
 const (
 	// FieldClaim holds the claim key; no two addresses have the same.
 	FieldClaim = "k8s_lb_claim"
@@ -28,13 +30,17 @@ const (
 	// ReleaseKeep keeps the record with its claim, for a Service of that name:
 	// somebody else created it for this one.
 	ReleaseKeep = "keep"
-	// ReleaseReturn keeps the record without its claim: it is one of a stock of
-	// reserved addresses.
+	// ReleaseReturn keeps the record without its claim: it is one of the
+	// reserved addresses of a pool.
 	ReleaseReturn = "return"
 )
 
 // ObjectType is what the fields are on.
 const ObjectType = "ipam.ipaddress"
+
+// fieldType is the type of all the fields: NetBox compares text exactly, and a
+// text can be cleared.
+const fieldType = "text"
 
 // Field is a custom field as it is written to NetBox.
 type Field struct {
@@ -57,7 +63,7 @@ func Fields() []Field {
 	field := func(name, label, description, editable string) Field {
 		return Field{
 			ObjectTypes: []string{ObjectType}, Name: name, Label: label, GroupName: "Kubernetes", Description: description,
-			Type: "text", Unique: name == FieldClaim, FilterLogic: "exact", UIVisible: "if-set", UIEditable: editable,
+			Type: fieldType, Unique: name == FieldClaim, FilterLogic: "exact", UIVisible: "if-set", UIEditable: editable,
 		}
 	}
 	return []Field{
