@@ -176,7 +176,7 @@ func TestNetBoxErrorsAreOneLine(t *testing.T) {
 		"init, bad CA":               {[]string{"init", "--url", d.url, "--token-file", d.path("admin"), "--cluster", "lab", "--ca-file", d.path("admin")}, "--ca-file"},
 		"init, nowhere to write":     {[]string{"init", "--url", d.url, "--token-file", d.path("admin"), "--cluster", "lab", "--out", "/nowhere/token"}, "--out"},
 		"init, an ordinary token":    {[]string{"init", "--url", d.url, "--token-file", d.file("plain", "0123"), "--cluster", "lab"}, "put a valid one into --token-file"},
-		"init, a token that may not": {[]string{"init", "--url", d.url, "--token-file", d.file("weak", weak), "--cluster", "lab"}, "looking up custom field k8s_lb_claim in NetBox: the token has not the right to: take an administrator's"},
+		"init, a token that may not": {[]string{"init", "--url", d.url, "--token-file", d.file("weak", weak), "--cluster", "lab"}, "looking up custom field k8s_lb_claim in NetBox: the token lacks the right to: take an administrator's"},
 		"init --print --out":         {[]string{"init", "--print", "--cluster", "lab", "--out", "x"}, "either --print or --out"},
 		"check without a file":       {[]string{"check"}, "--cloud-config is missing"},
 		"check, no NetBox":           {[]string{"check", "--cloud-config", d.file("bare.yaml", "apiVersion: config.bm-ccm.io/v1alpha1\nkind: CloudConfig\nclusterName: c\n")}, "has no netbox"},

@@ -92,6 +92,9 @@ func (c api) addressesIn(ctx context.Context, prefixes []netip.Prefix) ([]record
 	return c.allAddresses(ctx, "listing the addresses of pools in NetBox", query, nil)
 }
 
+// filterIgnored is the error where NetBox returned what the filter should have left
+// out, as it does when the field is not there: going on would take the records of
+// everybody else for ours.
 func filterIgnored(doing, field string) error {
 	return &setUpError{ipam.ConfigError{Problem: fmt.Sprintf(
 		"%s: NetBox does not filter by custom field %s: make it exist on %s with filter logic exact", doing, field, schema.ObjectType)}}

@@ -22,6 +22,10 @@ import (
 )
 
 // Allocator implements ipam.Allocator on NetBox.
+//
+// NetBox is the only store. What this process remembers saves requests and is
+// always allowed to be wrong: each write is checked by NetBox, by the unique
+// claim key or an ETag, and what has an unclear outcome is looked up again.
 type Allocator struct {
 	api        api
 	cluster    string
@@ -119,7 +123,8 @@ func (a *Allocator) invalidate() {
 	a.checked = false
 }
 
-// refresh lists all records of this cluster and fills the cache.
+// refresh lists all records of this cluster and fills the cache. It is one list
+// for thousands of claims: a lookup of each would take minutes after a restart.
 func (a *Allocator) refresh(ctx context.Context) ([]record, error) {
 	done := a.claims.listing()
 	records, err := a.api.addressesByCluster(ctx, a.cluster)
@@ -131,7 +136,7 @@ func (a *Allocator) refresh(ctx context.Context) ([]record, error) {
 	return records, nil
 }
 
-// lookup asks NetBox for the records of a key.
+// lookup asks NetBox for the records of a key, whatever the cache says.
 func (a *Allocator) lookup(ctx context.Context, key ipam.Key) (claimRecords, error) {
 	found, err := a.lookupAll(ctx, []ipam.Key{key})
 	if err != nil {
@@ -140,7 +145,8 @@ func (a *Allocator) lookup(ctx context.Context, key ipam.Key) (claimRecords, err
 	return found[0], nil
 }
 
-// lookupAll asks NetBox for the records of some keys, in one request.
+// lookupAll asks NetBox for the records of some keys, in one request. Both texts
+// of a key are asked for: a change that was broken off may have left either.
 func (a *Allocator) lookupAll(ctx context.Context, keys []ipam.Key) ([]claimRecords, error) {
 	var texts []string
 	for _, k := range keys {
@@ -161,14 +167,14 @@ func (a *Allocator) lookupAll(ctx context.Context, keys []ipam.Key) ([]claimReco
 }
 
 // recheckAfter makes the next call check NetBox when an error may come from
-// its set-up.
+// its set-up: somebody may have removed a field meanwhile, or made one required.
 func (a *Allocator) recheckAfter(err error) {
 	if errors.As(err, new(*setUpError)) || netbox.StatusOf(err) == http.StatusBadRequest {
 		a.invalidate()
 	}
 }
 
-// claimRecords returns what is known of a key, from NetBox if need be.
+// recordsOf returns what is known of a key, from NetBox if need be.
 func (a *Allocator) recordsOf(ctx context.Context, key ipam.Key) (claimRecords, error) {
 	if recs, ok := a.claims.get(key.String()); ok {
 		return recs, nil
@@ -218,7 +224,8 @@ func (a *Allocator) Find(ctx context.Context, namespace, service string) ([]ipam
 	return out, nil
 }
 
-// ours reports whether a record was made, or taken over, by this cluster.
+// ours reports whether a record was made, or taken over, by this cluster. A record
+// or a cluster without a UID counts: older records have none.
 func (a *Allocator) ours(r record) bool {
 	return r.cluster == a.cluster && (r.clusterUID == "" || a.clusterUID == "" || r.clusterUID == a.clusterUID)
 }
@@ -233,7 +240,8 @@ func (a *Allocator) List(ctx context.Context) ([]ipam.Claim, error) {
 	return a.known(), nil
 }
 
-// reread asks NetBox for all records of this cluster.
+// reread asks NetBox for all records of this cluster, and so finds out what
+// others have changed there.
 func (a *Allocator) reread(ctx context.Context) ([]record, error) {
 	if err := a.ready(ctx); err != nil {
 		return nil, err
@@ -245,7 +253,8 @@ func (a *Allocator) reread(ctx context.Context) ([]record, error) {
 	return records, err
 }
 
-// known returns all claims of the cache.
+// known returns all claims of the cache, by key. Texts that are no keys are left
+// out; Audit reports them.
 func (a *Allocator) known() []ipam.Claim {
 	known := a.claims.all()
 	out := make([]ipam.Claim, 0, len(known))
@@ -259,6 +268,7 @@ func (a *Allocator) known() []ipam.Claim {
 	return out
 }
 
+// claimOf is a record as others know it.
 func claimOf(key ipam.Key, r record, pools []ipam.Pool) ipam.Claim {
 	return ipam.Claim{
 		Key: key, Addr: r.addr, Pool: ipam.PoolOf(r.addr, pools),

@@ -15,7 +15,9 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
-// Audit implements ipam.Allocator. It costs three lists: the records of this
+// Audit implements ipam.Allocator. It looks for what NetBox does not prevent: the
+// web interface takes no lock, and neither claims nor addresses have a unique
+// constraint in the database. It costs three lists: the records of this
 // cluster, those with a claim of it, and those in the pools.
 func (a *Allocator) Audit(ctx context.Context, pools []ipam.Pool) (ipam.Report, error) {
 	ours, err := a.reread(ctx)
@@ -69,7 +71,7 @@ func distinct(lists ...[]record) []record {
 	return out
 }
 
-// findings tells what is wrong with the records that name a cluster; others are
+// findings says what is wrong with the records that name a cluster; others are
 // the records in its pools, whoever they belong to.
 func findings(cluster, uid string, named, others []record) []ipam.Finding {
 	var out []ipam.Finding
@@ -95,7 +97,8 @@ func findings(cluster, uid string, named, others []record) []ipam.Finding {
 	return out
 }
 
-// inspect tells what is wrong with one record by itself.
+// inspect says what is wrong with one record by itself. The first that applies is
+// what has to be corrected first.
 func inspect(cluster, uid string, r record) (ipam.Finding, bool) {
 	key, err := ipam.ParseKey(strings.TrimSuffix(r.claim, nextSuffix))
 	mentions := err == nil && key.Cluster == cluster
@@ -109,7 +112,7 @@ func inspect(cluster, uid string, r record) (ipam.Finding, bool) {
 		return remark(ipam.SameClusterName, r, "address %s (NetBox address %d) was taken by another cluster that is also named %s: give one of the two another clusterName",
 			r.addr, r.id, cluster), true
 	case r.claim == "" && r.serviceUID == "" && r.status == statusReserved:
-		return ipam.Finding{}, false // given back to its stock
+		return ipam.Finding{}, false // a reserved address that was given back
 	case r.claim == "" && r.serviceUID == "":
 		return remark(ipam.BadClaim, r, "address %s (NetBox address %d) names cluster %s but no Service: set %s or clear %s",
 			r.addr, r.id, cluster, schema.FieldClaim, schema.FieldCluster), true
@@ -124,7 +127,9 @@ func inspect(cluster, uid string, r record) (ipam.Finding, bool) {
 	return ipam.Finding{}, false
 }
 
-// duplicates finds addresses with several records, one of which is a claim.
+// duplicates finds addresses with several records, one of which is a claim. Two
+// records in different VRFs are two addresses to NetBox; where pools have both,
+// netbox check reports it.
 func duplicates(named, others []record) []ipam.Finding {
 	type addrInVRF struct {
 		addr netip.Addr
@@ -154,6 +159,7 @@ func recordNames(records []record) string {
 	return strings.Join(out, " and ")
 }
 
+// remark is a finding about a record, with its key where its claim has one.
 func remark(kind ipam.FindingKind, r record, format string, args ...any) ipam.Finding {
 	f := ipam.Finding{Kind: kind, Addr: r.addr, Text: fmt.Sprintf(format, args...)}
 	if key, err := ipam.ParseKey(strings.TrimSuffix(r.claim, nextSuffix)); err == nil {

@@ -51,7 +51,8 @@ func (a *Allocator) claimPicked(ctx context.Context, src source, items []item) (
 	return nil, &ipam.UnavailableError{Doing: "claiming an address in " + src.String(), Err: fmt.Errorf("others take what is free: %w", last)}
 }
 
-// pickFree finds n free addresses, or errTooFew.
+// pickFree finds n free addresses, or errTooFew. A short list is enough nearly
+// always, and NetBox takes long for a full page of a large prefix.
 func (a *Allocator) pickFree(ctx context.Context, src source, n int) ([]netip.Addr, error) {
 	for _, limit := range []int{n + spareAddresses, netbox.PageSize} {
 		free, err := a.api.available(ctx, src, limit)
@@ -70,6 +71,7 @@ func (a *Allocator) pickFree(ctx context.Context, src source, n int) ([]netip.Ad
 		"%s %s begins with so many free addresses that end in .0 or .255 that NetBox lists too few others (spec.avoidBuggyIPs): split it, or put a record on some of them", src.kind, src)
 }
 
+// errTakenTwice says that others recorded an address at the same moment.
 var errTakenTwice = errors.New("two records of one address")
 
 // releaseDuplicates makes sure that no address was recorded twice, which NetBox

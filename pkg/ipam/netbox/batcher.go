@@ -19,6 +19,7 @@ type batcher[T any] struct {
 	busy    bool
 }
 
+// newBatcher returns a batcher that works on up to maxBatch at a time.
 func newBatcher[T any](work func([]T)) *batcher[T] { return &batcher[T]{work: work} }
 
 // add hands over one piece of work and returns at once.
@@ -32,6 +33,8 @@ func (b *batcher[T]) add(t T) {
 	}
 }
 
+// run works until nothing waits. There is one at most, so that work on one source
+// never overtakes itself: NetBox would only let it queue at its lock.
 func (b *batcher[T]) run() {
 	for {
 		part := b.take()
@@ -42,6 +45,8 @@ func (b *batcher[T]) run() {
 	}
 }
 
+// take returns what is to be worked on next, nil if nothing is. It ends run in the
+// same step, or an add in between would be forgotten.
 func (b *batcher[T]) take() []T {
 	b.mu.Lock()
 	defer b.mu.Unlock()

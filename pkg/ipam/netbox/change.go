@@ -14,9 +14,12 @@ import (
 )
 
 // change moves a claim to the address that the user asks for, in the steps of
-// the package documentation.
+// the package documentation. It returns the record of the new address as soon as
+// that is recorded; the old one is released by the Claim after the status names
+// the new one.
 func (a *Allocator) change(ctx context.Context, r ipam.Request, recs claimRecords) (record, error) {
 	key := r.Key.String()
+	// First, so that asking for an address that cannot be had changes nothing.
 	if _, err := a.prefixWith(ctx, r.Addr, r.Pools); err != nil {
 		return record{}, err
 	}
@@ -48,7 +51,9 @@ func (a *Allocator) change(ctx context.Context, r ipam.Request, recs claimRecord
 	return a.replace(ctx, r, recs)
 }
 
-// replace ends a change: what the Service has is the next record.
+// replace ends a change: what the Service has is the next record. The old record
+// goes first, because two cannot have the key; a crash in between leaves the
+// next one alone, which settle promotes.
 func (a *Allocator) replace(ctx context.Context, r ipam.Request, recs claimRecords) (record, error) {
 	if err := a.releaseRecord(ctx, r.Key.String(), *recs.main, replaced); err != nil {
 		return record{}, err
@@ -62,7 +67,8 @@ func (a *Allocator) promote(ctx context.Context, r ipam.Request, next record) (r
 }
 
 // moved handles a claim whose record is of another address than the Service
-// has, though its user asked for nothing.
+// has, though its user asked for nothing. Traffic goes to the address that the
+// Service has, so NetBox does not get to move it: that takes the user's word.
 func (a *Allocator) moved(ctx context.Context, r ipam.Request, recs claimRecords) (record, error) {
 	mine := recs.main.serviceUID != "" && recs.main.serviceUID == r.Owner.UID
 	if recs.next != nil && recs.next.addr == r.Held && mine {

@@ -25,7 +25,9 @@ var (
 	errFull = errors.New("the prefix is full")
 )
 
-// Claim implements ipam.Allocator.
+// Claim implements ipam.Allocator. It looks at what NetBox has for the key, and
+// takes the steps from there to what the request asks for; settle has them. A
+// claim that was interrupted anywhere is finished by the next one that way.
 func (a *Allocator) Claim(ctx context.Context, r ipam.Request) (ipam.Claim, error) {
 	if r.Key.Cluster != a.cluster {
 		return ipam.Claim{}, fmt.Errorf("claim key %s: this allocator keeps the claims of cluster %s", r.Key, a.cluster)
@@ -49,7 +51,8 @@ func (a *Allocator) Claim(ctx context.Context, r ipam.Request) (ipam.Claim, erro
 	return c, nil
 }
 
-// lockAll locks the keys of a request, always in the same order.
+// lockAll locks the keys of a request, always in the same order: two Services that
+// begin to share an address name each other's keys.
 func (a *Allocator) lockAll(ctx context.Context, keys []ipam.Key) (unlock func(), err error) {
 	texts := make([]string, len(keys))
 	for i, k := range keys {
@@ -91,7 +94,8 @@ func (a *Allocator) claim(ctx context.Context, r ipam.Request) (record, error) {
 	return got, err
 }
 
-// takeOver gives the claim of a former key to the key of the request.
+// takeOver gives the claim of a former key to the key of the request, so that a
+// Service that begins or stops to share keeps its address.
 func (a *Allocator) takeOver(ctx context.Context, r ipam.Request) (claimRecords, error) {
 	for _, former := range r.Former {
 		recs, err := a.recordsOf(ctx, former)
@@ -112,7 +116,9 @@ func (a *Allocator) takeOver(ctx context.Context, r ipam.Request) (claimRecords,
 	return claimRecords{}, nil
 }
 
-// adoptTaken goes on with the record of the key that NetBox says there is.
+// adoptTaken goes on with the record of the key that NetBox says there is. It was
+// written by another replica, or by this one before an answer was lost, or by an
+// engineer just now.
 func (a *Allocator) adoptTaken(ctx context.Context, r ipam.Request) (record, error) {
 	recs, err := a.lookup(ctx, r.Key)
 	if err != nil {
@@ -130,7 +136,8 @@ func (a *Allocator) adoptTaken(ctx context.Context, r ipam.Request) (record, err
 }
 
 // settle brings what NetBox has for a key to what is asked for. Each step
-// leaves a state that settle can start from.
+// leaves a state that settle can start from, so a crash needs no clean-up; the
+// tests let it crash at every request.
 func (a *Allocator) settle(ctx context.Context, r ipam.Request, recs claimRecords) (record, error) {
 	recs = recs.preferring(r.Held)
 	for _, rec := range []*record{recs.main, recs.next} {
@@ -174,7 +181,7 @@ func (a *Allocator) displaced(r ipam.Request, recs claimRecords) bool {
 	return recs.next != nil && recs.next.addr == r.Held || ipam.PoolOf(r.Held, r.Pools) != ""
 }
 
-// usable reports whether a record of the key may be the Service's.
+// usable says why a record of the key cannot be the Service's; nil if it can.
 func (a *Allocator) usable(rec record, r ipam.Request) error {
 	if err := a.conflict(rec); err != nil {
 		return err
@@ -192,7 +199,7 @@ func (a *Allocator) usable(rec record, r ipam.Request) error {
 	return nil
 }
 
-// keep returns the existing record, with its owner up to date.
+// keepRecord returns the existing record, with its owner up to date.
 func (a *Allocator) keepRecord(ctx context.Context, r ipam.Request, recs claimRecords) (record, error) {
 	// The user no longer asks for the next one. While the status names it,
 	// clients use it.
@@ -222,6 +229,7 @@ func (a *Allocator) stamp(ctx context.Context, r ipam.Request, rec record, claim
 		}
 		return record{}, err
 	}
+	// UID and class are left as they were where the request names none.
 	want := a.item(r, claim)
 	want.clusterUID, want.class = got.clusterUID, got.class
 	if got.id != rec.id || !want.echoed(got) {
@@ -269,11 +277,13 @@ func (a *Allocator) unchangeable(rec record) error {
 		rec.id, rec.addr, schema.FieldCluster, a.cluster)}
 }
 
+// notEchoed is the error where NetBox took a record and left out whose it is.
 func notEchoed(r record) error {
 	return &setUpError{ipam.ConfigError{Problem: fmt.Sprintf(
 		"NetBox did not record the owner of address %s: check the custom fields %s, %s, %s and %s", r.addr, schema.FieldClaim, schema.FieldCluster, schema.FieldClusterUID, schema.FieldServiceUID)}}
 }
 
+// item is what a request writes into a record, under a claim text.
 func (a *Allocator) item(r ipam.Request, claim string) item {
 	return item{
 		key: r.Key, claim: claim, cluster: a.cluster, clusterUID: a.clusterUID,
@@ -310,7 +320,8 @@ func (a *Allocator) claimAsked(ctx context.Context, r ipam.Request, addr netip.A
 }
 
 // recordHeld records the address that the Service has: its record was deleted,
-// or has lost its claim, or never was in this NetBox.
+// or has lost its claim, or never was in this NetBox. Traffic goes to it, so it
+// is worth more than what NetBox would give out next.
 func (a *Allocator) recordHeld(ctx context.Context, r ipam.Request, claim string) (record, error) {
 	got, err := a.claimAsked(ctx, r, r.Held, claim)
 	var outside *ipam.NotInPoolsError
@@ -340,7 +351,8 @@ func (a *Allocator) confirm(ctx context.Context, key string, got record) (record
 	return record{}, &ipam.ConflictError{Addr: got.addr, Holder: at[0].ownerText()}
 }
 
-// remember puts a new or changed record into the cache.
+// remember puts a new or changed record into the cache, where its text says
+// whether it is the key's own or the next one.
 func (a *Allocator) remember(key string, r record) {
 	a.claims.update(key, func(recs *claimRecords) {
 		if recs.next != nil && recs.next.id == r.id {
@@ -376,7 +388,8 @@ func (a *Allocator) takenBy(ctx context.Context, r ipam.Request, claim string, a
 }
 
 // afterUnclear finds out what became of a request whose answer was lost. It
-// never repeats the request: the next Claim does, after another look.
+// never repeats the request, which may be on its way still and would be done
+// twice: the next Claim does, after another look.
 func (a *Allocator) afterUnclear(ctx context.Context, key ipam.Key, claim string, cause error) (record, error) {
 	a.claims.markStale(key.String())
 	recs, err := a.lookup(ctx, key)
@@ -393,8 +406,10 @@ func (a *Allocator) afterUnclear(ctx context.Context, key ipam.Key, claim string
 	return record{}, cause
 }
 
-// undo deletes records that were created by the request before, but without
-// their owner, and says what is wrong.
+// releaseUnowned deletes records that were created by the request before, but
+// without their owner, and says what is wrong. NetBox 4.4 and 4.5 drop a custom
+// field that they do not know without an error; the address would be nobody's
+// then, for ever.
 func (a *Allocator) releaseUnowned(ctx context.Context, created []record) error {
 	a.invalidate()
 	errs := []error{notEchoed(created[0])}

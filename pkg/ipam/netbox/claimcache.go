@@ -30,6 +30,7 @@ func (recs claimRecords) preferring(addr netip.Addr) claimRecords {
 	return recs
 }
 
+// empty reports whether NetBox has nothing for the key.
 func (recs claimRecords) empty() bool { return recs.main == nil && recs.next == nil }
 
 // current is the record that the Service's address is in.
@@ -43,7 +44,7 @@ func (recs claimRecords) current() *record {
 // claimTexts are the texts that the claim field of a key's records may hold.
 func claimTexts(key string) []string { return []string{key, key + nextSuffix} }
 
-// holdings sorts records, ascending by id, under their keys.
+// byClaimKey sorts records, ascending by id, under their keys.
 func byClaimKey(records []record) map[string]claimRecords {
 	out := map[string]claimRecords{}
 	for i := range records {
@@ -62,7 +63,9 @@ func byClaimKey(records []record) map[string]claimRecords {
 	return out
 }
 
-// claimCache knows all claims of this cluster, once it was filled.
+// claimCache knows all claims of this cluster, once it was filled. Nearly every
+// sync of a Service finds its claim here, so a controller that restarts with
+// thousands of Services asks NetBox for a few pages only.
 type claimCache struct {
 	mu     sync.Mutex
 	filled bool
@@ -76,6 +79,7 @@ type claimCache struct {
 	lists   int
 }
 
+// newClaimCache returns a cache that knows nothing and says so.
 func newClaimCache() *claimCache {
 	return &claimCache{byKey: map[string]claimRecords{}, stale: map[string]bool{}, touched: map[string]bool{}}
 }
@@ -104,6 +108,8 @@ func (c *claimCache) update(key string, change func(*claimRecords)) {
 	c.store(key, recs)
 }
 
+// store keeps what is known of a key; the caller holds mu. Changes while a list is
+// under way are noted: the list may have been read before them.
 func (c *claimCache) store(key string, recs claimRecords) {
 	if c.lists > 0 {
 		c.touched[key] = true
@@ -115,7 +121,7 @@ func (c *claimCache) store(key string, recs claimRecords) {
 	}
 }
 
-// doubt makes the next get of a key ask NetBox.
+// markStale makes the next get of a key ask NetBox.
 func (c *claimCache) markStale(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,6 +149,9 @@ func (c *claimCache) listing() (done func(fresh map[string]claimRecords, ok bool
 	}
 }
 
+// merge replaces what is known by a list, but for the keys that changed meanwhile;
+// the caller holds mu. A key that was in doubt before the list began is not any
+// more, and that is what ends the doubt about keys that nobody asks for.
 func (c *claimCache) merge(fresh map[string]claimRecords) {
 	for key := range c.touched {
 		if recs, ok := c.byKey[key]; ok {

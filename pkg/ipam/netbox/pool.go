@@ -17,8 +17,10 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
-// claimAny takes the next free address of the first source that has one. A
-// source that does not work is passed over while another one serves.
+// claimAny takes the next free address of the first pool that has one. A source
+// that does not work is passed over while another one serves: one prefix with a
+// mistake must not stop a class that has others. If none serves, its mistake is
+// reported before what is full, because it can be corrected.
 func (a *Allocator) claimAny(ctx context.Context, r ipam.Request) (record, error) {
 	exhausted := &ipam.ExhaustedError{Family: r.Key.Family}
 	var wrong *sourceError
@@ -49,9 +51,10 @@ func (a *Allocator) claimAny(ctx context.Context, r ipam.Request) (record, error
 // fullError says that a pool has no free address of a family.
 type fullError struct{ sentence string }
 
+// Error is the sentence, with the pool's name.
 func (e *fullError) Error() string { return e.sentence }
 
-// claimIn takes the next free address of a pool. Errors: *fullError,
+// claimIn takes the next free address of a pool, from its sources in order. Errors: *fullError,
 // *sourceError when the pool has no address that can be reached and something
 // must be set right, or what Claim returns.
 func (a *Allocator) claimIn(ctx context.Context, r ipam.Request, p ipam.Pool) (record, error) {
@@ -63,6 +66,8 @@ func (a *Allocator) claimIn(ctx context.Context, r ipam.Request, p ipam.Pool) (r
 	if err != nil && !errors.As(err, &wrong) {
 		return record{}, err
 	}
+	// Each source is tried even if it was full a moment ago: addresses are freed at
+	// any time, by others too, and NetBox answers a full one quickly.
 	sources = ofFamily(sources, r.Key.Family)
 	for _, src := range sources {
 		got, err := a.waiting.claim(ctx, src, a.item(r, r.Key.String()))
@@ -100,7 +105,8 @@ func fullSentence(p ipam.Pool, sources []source) string {
 
 // sourcesOf returns the sources of a pool in the order in which they are tried:
 // prefixes, ranges, and what the selector has found since maxAge. With a
-// *sourceError it also returns those that work.
+// *sourceError it also returns those that work; with any other error it is not
+// known which they are. What a pool names and its selector finds counts once.
 func (a *Allocator) sourcesOf(ctx context.Context, p ipam.Pool, maxAge time.Duration) ([]source, error) {
 	if !p.NetBox() {
 		return nil, newSourceError("pool %q: lists its addresses itself: NetBox keeps no claims of it", p.Name)
@@ -153,7 +159,8 @@ func (a *Allocator) sourcesOf(ctx context.Context, p ipam.Pool, maxAge time.Dura
 	return out, nil
 }
 
-// prefixWith finds the source that holds an address.
+// prefixWith finds the source that holds an address: the VRF in which it is to be
+// recorded is that of the source. The first pool that has it counts.
 func (a *Allocator) prefixWith(ctx context.Context, addr netip.Addr, pools []ipam.Pool) (source, error) {
 	addr = addr.Unmap()
 	names := make([]string, len(pools))
@@ -178,7 +185,7 @@ func (a *Allocator) prefixWith(ctx context.Context, addr netip.Addr, pools []ipa
 }
 
 // sourceWith finds the source of a pool that holds an address, and asks about
-// no other one.
+// no other one: a mistake elsewhere in the pool does not matter for it.
 func (a *Allocator) sourceWith(ctx context.Context, addr netip.Addr, p ipam.Pool) (source, bool, error) {
 	if p.Spec.NetBox.Reserved != nil {
 		return a.reservedAt(ctx, addr, p)
@@ -208,7 +215,8 @@ func (a *Allocator) sourceWith(ctx context.Context, addr netip.Addr, p ipam.Pool
 	return found[i], true, nil
 }
 
-// Resolve implements ipam.Allocator. An error is also the pool's Problem.
+// Resolve implements ipam.Allocator. An error is also the pool's Problem, because
+// a pool without addresses that says why is of more use than none.
 func (a *Allocator) Resolve(ctx context.Context, p ipam.Pool) (ipam.Pool, error) {
 	if !p.Dynamic() {
 		return p, nil

@@ -24,6 +24,7 @@ type claimQueues struct {
 	bySource map[sourceKey]*batcher[*waitingClaim]
 }
 
+// newClaimQueues returns queues that work for an allocator.
 func newClaimQueues(a *Allocator) *claimQueues {
 	return &claimQueues{allocator: a, bySource: map[sourceKey]*batcher[*waitingClaim]{}}
 }
@@ -36,6 +37,7 @@ type waitingClaim struct {
 	done      chan claimResult // has room for the one result
 }
 
+// claimResult is what became of a claim in a queue.
 type claimResult struct {
 	rec record
 	err error
@@ -56,6 +58,8 @@ func (q *claimQueues) claim(ctx context.Context, src source, it item) (record, e
 	}
 }
 
+// queue returns the queue of a source. Sources have one each, so that a large
+// prefix that NetBox is slow in does not hold up the others.
 func (q *claimQueues) queue(src source) *batcher[*waitingClaim] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -76,6 +80,9 @@ func (q *claimQueues) queue(src source) *batcher[*waitingClaim] {
 
 // claimBatch claims for all in part and tells each its result. It returns true
 // when the source turned out to be full.
+//
+// NetBox does all of a list or nothing, so each way in which it refuses one is
+// about some of its items at most: the list is divided until those are found.
 func (a *Allocator) claimBatch(ctx context.Context, src source, part []*waitingClaim) (isFull bool) {
 	items := make([]item, len(part))
 	for i, w := range part {
@@ -108,7 +115,8 @@ func (a *Allocator) claimItems(ctx context.Context, src source, items []item) ([
 	return a.api.claimNext(ctx, src, items)
 }
 
-// claimed hands out what NetBox created, each record to whom it names.
+// claimed hands out what NetBox created, each record to whom it names. The order
+// of the answer is not relied on.
 func (a *Allocator) claimed(ctx context.Context, part []*waitingClaim, records []record) {
 	byClaim := make(map[string]record, len(records))
 	var ownerless []record
@@ -139,7 +147,8 @@ func (a *Allocator) claimed(ctx context.Context, part []*waitingClaim, records [
 	}
 }
 
-// claimLess handles a source that has fewer free addresses than were asked for.
+// claimLess handles a source that has fewer free addresses than were asked for:
+// the first ones get them. NetBox does not say how many there are.
 func (a *Allocator) claimLess(ctx context.Context, src source, part []*waitingClaim) (isFull bool) {
 	if len(part) == 1 {
 		finish(part, errFull)
@@ -187,7 +196,8 @@ func (a *Allocator) claimRefused(ctx context.Context, src source, part []*waitin
 	}
 }
 
-// claimUnclear finds out what became of a list whose answer was lost.
+// claimUnclear finds out what became of a list whose answer was lost. What is not
+// there may still be on its way, so it is an error and not claimed again here.
 func (a *Allocator) claimUnclear(ctx context.Context, part []*waitingClaim, cause error) {
 	claims := make([]string, len(part))
 	for i, w := range part {
@@ -218,6 +228,7 @@ func (a *Allocator) claimUnclear(ctx context.Context, part []*waitingClaim, caus
 	}
 }
 
+// finish tells all in part the same error.
 func finish(part []*waitingClaim, err error) {
 	for _, w := range part {
 		w.done <- claimResult{err: err}

@@ -52,8 +52,11 @@ const (
 	statusReserved = "reserved"
 )
 
+// status is the status of a new record.
 func (c Record) status() string { return cmp.Or(c.Status, statusActive) }
 
+// description is that of a new record. A template that fails is no reason to claim
+// nothing: the configuration was checked with an example.
 func (c Record) description(s Subject) string {
 	if c.Description == nil {
 		return fmt.Sprintf("k8s %s %s/%s", s.Cluster, s.Namespace, s.Service)
@@ -84,7 +87,10 @@ type record struct {
 // reserved reports whether a record is kept for a Service that does not have it.
 func (r record) reserved() bool { return r.claim != "" && r.serviceUID == "" }
 
-// UnmarshalJSON reads what is needed of an object and passes over the rest.
+// UnmarshalJSON reads what is needed of an object and passes over the rest. A
+// record without id or address is an error: nothing could be done about it, and
+// leaving it out might take its claim for free. A custom field of another type
+// counts as empty; Check complains of it.
 func (r *record) UnmarshalJSON(data []byte) error {
 	var raw struct {
 		ID           int64               `json:"id"`
@@ -114,7 +120,7 @@ func (r *record) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// holder says whose a record is, for an error.
+// ownerText says whose a record is, for an error.
 func (r record) ownerText() string {
 	switch {
 	case r.claim != "":
@@ -126,7 +132,7 @@ func (r record) ownerText() string {
 	}
 }
 
-// item is an address to be claimed.
+// item is what is to be written into the record of an address that is claimed.
 type item struct {
 	key        ipam.Key
 	claim      string // the key's text, or that with nextSuffix
@@ -174,12 +180,15 @@ func (i item) bodyAt(addr netip.Addr, vrf int64) map[string]any {
 	return body
 }
 
+// subject is what a description may name of the item.
 func (i item) subject() Subject {
 	return Subject{
 		Cluster: i.cluster, Namespace: i.key.Namespace, Service: i.key.Service, Class: i.class, Family: string(i.key.Family),
 	}
 }
 
+// customFields are those of a new record. The owner's fields come last: nothing
+// that is configured may replace them.
 func (i item) customFields() map[string]any {
 	fields := maps.Clone(i.record.CustomFields)
 	if fields == nil {

@@ -24,8 +24,10 @@ func (a *Allocator) Retain(ctx context.Context, key ipam.Key) error {
 	return a.releaseClaim(ctx, key, retained)
 }
 
-// end takes the claim of a key from its Service.
-func (a *Allocator) releaseClaim(ctx context.Context, key ipam.Key, f releaseReason) error {
+// releaseClaim takes the claim of a key from its Service. It works on what NetBox
+// has now, not on what the cache says there is not: a Service that is deleted
+// right after a restart must not leave its record behind.
+func (a *Allocator) releaseClaim(ctx context.Context, key ipam.Key, reason releaseReason) error {
 	text := key.String()
 	unlock, err := a.lockAll(ctx, []ipam.Key{key})
 	if err != nil {
@@ -41,16 +43,16 @@ func (a *Allocator) releaseClaim(ctx context.Context, key ipam.Key, f releaseRea
 			return err
 		}
 	}
-	steps := []releaseStep{{recs.next, replaced}, {recs.main, f}}
+	steps := []releaseStep{{recs.next, replaced}, {recs.main, reason}}
 	if recs.main == nil {
-		steps = []releaseStep{{recs.next, f}}
+		steps = []releaseStep{{recs.next, reason}}
 	}
 	// The successor goes first: without it, main is a claim like any other.
 	for _, s := range steps {
 		if s.rec == nil {
 			continue
 		}
-		if err := a.releaseRecord(ctx, text, *s.rec, s.releaseReason); err != nil {
+		if err := a.releaseRecord(ctx, text, *s.rec, s.reason); err != nil {
 			a.recheckAfter(err)
 			return err
 		}
@@ -58,13 +60,14 @@ func (a *Allocator) releaseClaim(ctx context.Context, key ipam.Key, f releaseRea
 	return nil
 }
 
-// releaseStep is what shall become of a record.
+// releaseStep is one of the records of a key, and why it is released.
 type releaseStep struct {
-	rec           *record
-	releaseReason releaseReason
+	rec    *record
+	reason releaseReason
 }
 
-// releaseReason is why a record is let go.
+// releaseReason is why a record is released. What becomes of it depends on that
+// and on who created it.
 type releaseReason int
 
 const (
@@ -76,16 +79,21 @@ const (
 	replaced
 )
 
-// changesFor returns what must be written into a record to let it go; remove
-// says that it is to be deleted. Neither means that nothing is to be done.
-func changesFor(r record, f releaseReason) (changes map[string]any, remove bool) {
+// changesFor returns what must be written into a record to release it; remove
+// says that it is to be deleted. Neither means that nothing is to be done. This
+// is the one place that decides what is deleted: only what bm-ccm has created,
+// and never for a Service that keeps its address.
+func changesFor(r record, reason releaseReason) (changes map[string]any, remove bool) {
+	// A record without a Service and without a word about its release is one that
+	// an engineer wrote and that no controller has touched yet.
 	handMade := r.release == schema.ReleaseKeep || r.release == "" && r.serviceUID == ""
+	// A null clears a field and leaves the others: NetBox merges custom fields.
 	noService := map[string]any{schema.FieldServiceUID: nil, schema.FieldClass: nil}
 	noClaim := map[string]any{
 		schema.FieldClaim: nil, schema.FieldServiceUID: nil, schema.FieldClass: nil, schema.FieldClusterUID: nil, schema.FieldRelease: nil,
 	}
 	switch {
-	case f == retained || f == released && handMade:
+	case reason == retained || reason == released && handMade:
 		if r.serviceUID == "" {
 			return nil, false
 		}
@@ -99,25 +107,24 @@ func changesFor(r record, f releaseReason) (changes map[string]any, remove bool)
 	return nil, true
 }
 
-// removal is a record to be let go, if it still is what it was.
+// removal is a record to be released, if it still is what it was. What waits is
+// worked on in batches: after a namespace is deleted there are hundreds.
 type removal struct {
-	key           string
-	rec           record
-	releaseReason releaseReason
-	done          chan error // has room for the one result
+	key    string
+	rec    record
+	reason releaseReason
+	// done has room for the one result, so that who works does not wait for who
+	// has given up waiting.
+	done chan error
 }
 
-// drop lets go of a record that the Service does not use (any longer).
-func (a *Allocator) drop(ctx context.Context, key string, rec record) error {
-	return a.releaseRecord(ctx, key, rec, replaced)
-}
-
-// let lets go of a record of a key of ours. It is no error if the record is gone
+// releaseRecord releases a record of a key of ours, as its own field and the
+// reason say: nothing that an engineer created is ever deleted. It is no error if the record is gone
 // or now somebody else's; it is one (*ipam.ConflictError) if it still has the
 // key and another cluster.
-func (a *Allocator) releaseRecord(ctx context.Context, key string, rec record, f releaseReason) error {
-	m := &removal{key: key, rec: rec, releaseReason: f, done: make(chan error, 1)}
-	if changes, remove := changesFor(rec, f); changes == nil && !remove {
+func (a *Allocator) releaseRecord(ctx context.Context, key string, rec record, reason releaseReason) error {
+	m := &removal{key: key, rec: rec, reason: reason, done: make(chan error, 1)}
+	if changes, remove := changesFor(rec, reason); changes == nil && !remove {
 		return nil
 	}
 	a.removals.add(m)
@@ -130,7 +137,8 @@ func (a *Allocator) releaseRecord(ctx context.Context, key string, rec record, f
 	}
 }
 
-// removeBatch deletes what waits for it.
+// removeBatch releases what waits for it. The records are read again first: they
+// may have been given to somebody else since they were cached.
 func (a *Allocator) removeBatch(part []*removal) {
 	// Requests have deadlines of their own, see claimQueues.queue.
 	ctx := context.Background()
@@ -164,7 +172,7 @@ func (a *Allocator) removeFound(ctx context.Context, part []*removal, found map[
 			a.finishRemoval(m, nil, err)
 			continue
 		}
-		if _, remove := changesFor(rec, m.releaseReason); !remove {
+		if _, remove := changesFor(rec, m.reason); !remove {
 			a.removeOne(ctx, m)
 			continue
 		}
@@ -185,15 +193,18 @@ func (a *Allocator) removeFound(ctx context.Context, part []*removal, found map[
 	}
 }
 
-// removeOne lets go of one record and tells who waits for it.
+// removeOne releases one record and tells who waits for it.
 func (a *Allocator) removeOne(ctx context.Context, m *removal) {
 	left, err := a.tryRemove(ctx, m)
 	a.finishRemoval(m, left, err)
 }
 
-// tryRemove lets go of one record, guarded by its ETag where NetBox has those.
+// tryRemove releases one record, guarded by its ETag where NetBox has those (4.6).
+// Before, a change between reading and deleting would be lost with the record;
+// it takes milliseconds, and nothing better is to be had there.
 // left is the record if it still has a claim.
 func (a *Allocator) tryRemove(ctx context.Context, m *removal) (left *record, err error) {
+	// Three times: a record that changes under our hands that often is in dispute.
 	for range 3 {
 		rec, etag, err := a.api.address(ctx, m.rec.id)
 		if netbox.StatusOf(err) == http.StatusNotFound {
@@ -206,7 +217,7 @@ func (a *Allocator) tryRemove(ctx context.Context, m *removal) (left *record, er
 		if !mine || err != nil {
 			return nil, err
 		}
-		changes, remove := changesFor(rec, m.releaseReason)
+		changes, remove := changesFor(rec, m.reason)
 		switch {
 		case remove:
 			err = a.api.delete(ctx, rec.id, etag)
@@ -227,16 +238,16 @@ func (a *Allocator) tryRemove(ctx context.Context, m *removal) (left *record, er
 	return nil, &ipam.UnavailableError{Doing: "releasing " + m.rec.addr.String(), Err: errChanging}
 }
 
-// mayRemove reports whether a record is still the claim to be let go. One that
+// mayRemove reports whether a record is still the claim to be released. One that
 // names no cluster was written by hand: it may lose its claim, never more.
 func (a *Allocator) mayRemove(m *removal, now record) (bool, error) {
-	if now.claim != m.rec.claim || now.cluster == "" && m.releaseReason != replaced {
+	if now.claim != m.rec.claim || now.cluster == "" && m.reason != replaced {
 		return false, nil
 	}
 	return true, a.conflict(now)
 }
 
-// goneOrForbidden tells a record that is gone from one that the token may see
+// goneOrForbidden distinguishes a record that is gone from one that the token may see
 // but not delete: NetBox answers 404 for both.
 func (a *Allocator) goneOrForbidden(ctx context.Context, m *removal) error {
 	rec, _, err := a.api.address(ctx, m.rec.id)

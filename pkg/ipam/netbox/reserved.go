@@ -46,7 +46,7 @@ type reservedRecord struct {
 	tenant  string // slug
 	vrfName string
 	etag    string
-	// foreign says that it is another cluster's, though that has no claim on it.
+	// foreign means that it is another cluster's, though that has no claim on it.
 	foreign bool
 }
 
@@ -90,6 +90,8 @@ func (r reservedRecord) belongs() bool {
 	return r.status == statusReserved || r.release == schema.ReleaseReturn
 }
 
+// reservedPool returns what is known of the addresses that a pool describes. Pools
+// with equal descriptions share it, or each would hand out the same records.
 func (b *sourceCache) reservedPool(want v1alpha1.NetBoxReserved) *reservedPool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -135,6 +137,8 @@ func (s *reservedPool) ask(ctx context.Context, b *sourceCache) ([]reservedRecor
 	return found, nil
 }
 
+// checkRelease makes sure that NetBox heeds If-Match. It may be upgraded under a
+// running controller, so the answer does not hold for ever.
 func (s *reservedPool) checkRelease(ctx context.Context, b *sourceCache) error {
 	s.mu.Lock()
 	until := s.versionCheckedUntil
@@ -255,7 +259,8 @@ func (s *reservedPool) putBack(now reservedRecord) {
 // errNotFree says that a reserved record is no longer what it was.
 var errNotFree = errors.New("the reserved address is no longer free")
 
-// maxPicks bounds how often a claim finds that somebody else was faster.
+// maxPicks bounds how often a claim finds that somebody else was faster. As many
+// as maxBatch controllers would have to race for it to be reached.
 const maxPicks = 50
 
 // claimReserved takes the lowest free of a pool's reserved addresses.
@@ -374,7 +379,8 @@ func (a *Allocator) writeClaim(ctx context.Context, r ipam.Request, claim string
 	return record{}, errNotFree
 }
 
-// lookAgain reads a record that was changed, and its ETag.
+// lookAgain reads a record that was changed, and its ETag. If it is still free, an
+// engineer has only edited it, and the claim may be tried once more.
 func (a *Allocator) lookAgain(ctx context.Context, rec *reservedRecord) error {
 	now, etag, err := a.api.address(ctx, rec.id)
 	if netbox.StatusOf(err) == http.StatusNotFound {
@@ -394,7 +400,8 @@ func (a *Allocator) lookAgain(ctx context.Context, rec *reservedRecord) error {
 }
 
 // whyUnchangeable tells a record that is gone from one that the token may see
-// but not change.
+// but not change: NetBox answers 404 for both, and the second is to be put right
+// by an administrator.
 func (a *Allocator) whyUnchangeable(ctx context.Context, s *reservedPool, rec *reservedRecord, pool string) error {
 	if err := a.lookAgain(ctx, rec); err != nil {
 		return err

@@ -24,6 +24,7 @@ const (
 	reservedSource
 )
 
+// String is what NetBox calls the kind.
 func (k sourceKind) String() string {
 	switch k {
 	case prefixSource:
@@ -62,10 +63,13 @@ type sourceKey struct {
 	avoidZeroAnd255 bool
 }
 
+// key identifies the source among those of this process.
 func (s source) key() sourceKey { return sourceKey{s.kind, s.id, s.vrf, s.avoidZeroAnd255} }
 
+// family is the IP family of the source.
 func (s source) family() ipam.Family { return ipam.FamilyOf(s.all.From()) }
 
+// String names the source as an engineer finds it in NetBox.
 func (s source) String() string {
 	text := s.all.String()
 	if p, ok := s.all.Prefix(); ok && s.kind == prefixSource {
@@ -125,7 +129,8 @@ func ofFamily(sources []source, f ipam.Family) []source {
 }
 
 // sharedAcrossVRFs finds two sources in different VRFs that have an address in
-// common. NetBox would hand it out twice.
+// common. NetBox would hand it out twice: to it they are two addresses, while
+// the routers of the cluster know one.
 func sharedAcrossVRFs(sources []source) (x, y source, found bool) {
 	if len(sources) == 0 || !slices.ContainsFunc(sources, func(s source) bool { return s.vrf != sources[0].vrf }) {
 		return source{}, source{}, false

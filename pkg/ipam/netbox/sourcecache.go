@@ -42,6 +42,7 @@ type sourceCache struct {
 	reserved map[v1alpha1.NetBoxReserved]*reservedPool
 }
 
+// newSourceCache returns a cache for the pools of a cluster.
 func newSourceCache(c api, cluster string) *sourceCache {
 	return &sourceCache{
 		api: c, cluster: cluster, named: map[namedNetwork]*namedSource{},
@@ -62,6 +63,7 @@ func (e *sourceError) Unwrap() error { return &e.ConfigError }
 // fieldMark stands for the path of a field in the sentence of a sourceError.
 const fieldMark = "\x00"
 
+// newSourceError takes a whole sentence, with the fix.
 func newSourceError(format string, args ...any) *sourceError {
 	return &sourceError{ipam.ConfigError{Problem: fmt.Sprintf(format, args...)}}
 }
@@ -131,7 +133,8 @@ func (b *sourceCache) find(ctx context.Context, p ipam.Pool, want namedNetwork, 
 	return src.avoiding(p.Spec.AvoidBuggyIPs), nil
 }
 
-// forget makes the next look at a source ask NetBox.
+// forget makes the next look at a source ask NetBox: a claim has found it gone.
+// What selectors have found may hold it too.
 func (b *sourceCache) forget(src source) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -186,6 +189,8 @@ func table(vrf string) string {
 	return fmt.Sprintf("VRF %q", vrf)
 }
 
+// lookPrefix asks NetBox for a prefix. Each reason for which claims would fail in it
+// is an error here, where the field is known.
 func (b *sourceCache) lookPrefix(ctx context.Context, n *namedSource, vrf int64) (source, error) {
 	const field = fieldMark + ".prefix"
 	if !n.prefix.IsValid() {
@@ -205,6 +210,7 @@ func (b *sourceCache) lookPrefix(ctx context.Context, n *namedSource, vrf int64)
 	return newPrefixSource(found[0].ID, n.prefix, found[0].IsPool), nil
 }
 
+// lookRange asks NetBox for an IP range, like lookPrefix.
 func (b *sourceCache) lookRange(ctx context.Context, n *namedSource, vrf int64) (source, error) {
 	const field = fieldMark + ".range"
 	if n.invalid != nil || !strings.Contains(n.text, "-") {

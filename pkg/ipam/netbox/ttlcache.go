@@ -31,6 +31,7 @@ type ttlCache[T any] struct {
 	failed time.Time // of the last failure, if that came after it
 }
 
+// newTTLCache returns a cache that asks when it is asked first.
 func newTTLCache[T any](ask func(context.Context) (T, error)) *ttlCache[T] {
 	return &ttlCache[T]{ask: ask}
 }

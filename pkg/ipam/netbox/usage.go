@@ -39,8 +39,10 @@ func (a *Allocator) Usage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipa
 	return out, problem
 }
 
-// countUsed counts the records in sources, each once where they overlap.
+// countUsed counts the records in sources, each once where they overlap. NetBox
+// counts, by a list of one object; it has no other way that knows of overlaps.
 func (a *Allocator) countUsed(ctx context.Context, sources []source) (map[ipam.Family]int64, error) {
+	// A filter names one VRF, and NetBox compares networks of one family only.
 	type group struct {
 		vrf    int64
 		family ipam.Family

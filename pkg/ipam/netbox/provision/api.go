@@ -42,6 +42,7 @@ func (a address) field(name string) string {
 	return text
 }
 
+// cluster is the cluster that an address belongs to; "" for none.
 func (a address) cluster() string { return a.field(schema.FieldCluster) }
 
 // addr is the address without its mask, which says nothing to whoever looks for

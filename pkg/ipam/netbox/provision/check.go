@@ -18,7 +18,7 @@ import (
 // Result is what came of looking at something.
 type Result string
 
-// The results.
+// The results, as they are printed. Only a failure makes the exit code 1.
 const (
 	ResultOK   Result = "ok"
 	ResultWarn Result = "warn"
@@ -36,6 +36,7 @@ type Finding struct {
 	Detail string `json:"detail"`
 }
 
+// failed is the finding where looking at something has failed.
 func failed(what string, err error) Finding { return Finding{ResultFail, what, err.Error()} }
 
 // Pools is what Check needs of the allocator: pools as claims would see them.
@@ -118,6 +119,7 @@ func checkVersion(version string) Finding {
 	return Finding{ResultOK, what, "NetBox " + version}
 }
 
+// checkToken says whose token it is, and warns of a kind that has no future.
 func (c *checker) checkToken(ctx context.Context, version string) Finding {
 	kind := "version 1"
 	if c.client.HasV2Token() {
@@ -135,6 +137,8 @@ func (c *checker) checkToken(ctx context.Context, version string) Finding {
 	return Finding{ResultOK, "token", fmt.Sprintf("valid, user %s, %s", who.Username, kind)}
 }
 
+// checkFields looks at the custom fields, each by itself: an allocator puts all
+// mistakes into one sentence, here they are lines.
 func (c *checker) checkFields(ctx context.Context) []Finding {
 	fields, err := schema.ReadFields(ctx, c.client)
 	if err != nil {
@@ -176,6 +180,7 @@ type slugObject struct {
 	Slug string `json:"slug"`
 }
 
+// checkSlug looks for an object that the configuration names by its slug.
 func (c *checker) checkSlug(ctx context.Context, what, path, kind, slug string) Finding {
 	found, err := netbox.FindOne(ctx, c.client, path, kind+" "+slug, url.Values{"slug": {slug}}, func(o slugObject) bool { return o.Slug == slug })
 	switch {
@@ -187,6 +192,8 @@ func (c *checker) checkSlug(ctx context.Context, what, path, kind, slug string) 
 	return Finding{ResultOK, what, fmt.Sprintf("%s %s", kind, slug)}
 }
 
+// checkOtherField looks for a custom field that the configuration fills. Its type is
+// not looked at: whether a value fits only NetBox can tell.
 func (c *checker) checkOtherField(ctx context.Context, name string) Finding {
 	what := "netbox.record.customFields." + name
 	found, err := netbox.FindOne(ctx, c.client, schema.FieldsPath, "custom field "+name, url.Values{"name": {name}}, func(f schema.ExistingField) bool { return f.Name == name })

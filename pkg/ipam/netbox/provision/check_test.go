@@ -56,7 +56,7 @@ func (x *setup) add(t *testing.T, address, cluster, status string) {
 	}
 }
 
-// inspect returns the lines, and wants NetBox to be as it was.
+// check returns the findings, and wants NetBox to be as it was.
 func (x *setup) check(t *testing.T) []provision.Finding {
 	t.Helper()
 	before := x.srv.Addresses()

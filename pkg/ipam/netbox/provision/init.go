@@ -16,12 +16,12 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
-// The outcomes of a step.
+// The outcomes of a step, as they are printed. Scripts may look for them.
 const (
 	StepCreated = "created"
 	StepExists  = "exists"
 	StepChanged = "changed"
-	// StepWrong is what a human must set right.
+	// StepWrong is what needs manual correction.
 	StepWrong = "WRONG"
 )
 
@@ -31,7 +31,7 @@ type Step struct {
 	Outcome string
 	// What names the object.
 	What string
-	// Detail says what was changed, or what is wrong and how to set it right.
+	// Detail says what was changed, or what is wrong and how to correct it.
 	Detail string
 }
 
@@ -39,22 +39,25 @@ type Step struct {
 // step. What exists is never weakened: a permission that grants more than it
 // should, or a custom field of another type, is reported as StepWrong and stays.
 // It returns the id of the user; a plan without one has custom fields alone.
-func Init(ctx context.Context, client *netbox.Client, plan schema.Plan, print func(Step)) (user int64, err error) {
+//
+// It can be run again at any time, after a failure in the middle too: each object
+// is looked up by its name before it is created.
+func Init(ctx context.Context, client *netbox.Client, plan schema.Plan, printStep func(Step)) (user int64, err error) {
 	c := api{client}
 	defer func() { err = needsAdministrator(err) }()
 	for _, want := range plan.CustomFields {
-		if err := c.initField(ctx, want, print); err != nil {
+		if err := c.initField(ctx, want, printStep); err != nil {
 			return 0, err
 		}
 	}
 	if plan.User.Username == "" {
 		return 0, nil
 	}
-	if user, err = c.initUser(ctx, plan.User, print); err != nil {
+	if user, err = c.initUser(ctx, plan.User, printStep); err != nil {
 		return 0, err
 	}
 	for _, want := range plan.Permissions {
-		if err := c.initPermission(ctx, want, user, print); err != nil {
+		if err := c.initPermission(ctx, want, user, printStep); err != nil {
 			return 0, err
 		}
 	}
@@ -68,10 +71,13 @@ func needsAdministrator(err error) error {
 	if !errors.As(err, &refused) || !refused.Forbidden() {
 		return err
 	}
-	return &netbox.ConfigError{Problem: refused.Doing + ": the token has not the right to: take an administrator's, or one that may view, add and change custom fields, users and permissions, and add and grant tokens"}
+	return &netbox.ConfigError{Problem: refused.Doing + ": the token lacks the right to: take an administrator's, or one that may view, add and change custom fields, users and permissions, and add and grant tokens"}
 }
 
-func (c api) initField(ctx context.Context, want schema.Field, print func(Step)) error {
+// initField creates a custom field, or changes what of it can be changed without
+// harm. A field that was there before may hold values that others wrote: it is not
+// made unique while two of them are equal, nor given another type.
+func (c api) initField(ctx context.Context, want schema.Field, printStep func(Step)) error {
 	what := "custom field " + want.Name
 	found, err := netbox.FindOne(ctx, c.client, schema.FieldsPath, what, url.Values{"name": {want.Name}}, func(f schema.ExistingField) bool { return f.Name == want.Name })
 	if err != nil {
@@ -81,7 +87,7 @@ func (c api) initField(ctx context.Context, want schema.Field, print func(Step))
 		if err := c.write(ctx, http.MethodPost, schema.FieldsPath, "creating "+what, want, nil); err != nil {
 			return err
 		}
-		print(Step{StepCreated, what, ""})
+		printStep(Step{StepCreated, what, ""})
 		return nil
 	}
 	change, said := repairField(want, *found)
@@ -91,7 +97,7 @@ func (c api) initField(ctx context.Context, want schema.Field, print func(Step))
 			return err
 		}
 		if duplicate != "" {
-			print(Step{StepWrong, what, fmt.Sprintf("it is not unique, and cannot become so while %s: clear it on all but one, then run this again", duplicate)})
+			printStep(Step{StepWrong, what, fmt.Sprintf("it is not unique, and cannot become so while %s: clear it on all but one, then run this again", duplicate)})
 			return nil
 		}
 	}
@@ -101,13 +107,14 @@ func (c api) initField(ctx context.Context, want schema.Field, print func(Step))
 		}
 	}
 	if mistake := found.ImmutableMismatch(); mistake != "" {
-		print(Step{StepWrong, what, mistake})
+		printStep(Step{StepWrong, what, mistake})
 		return nil
 	}
-	print(existed(what, said))
+	printStep(existed(what, said))
 	return nil
 }
 
+// existed is the step of an object that was there already.
 func existed(what string, changes []string) Step {
 	if len(changes) == 0 {
 		return Step{StepExists, what, ""}
@@ -116,7 +123,8 @@ func existed(what string, changes []string) Step {
 }
 
 // repairField returns what can be changed of a custom field without harm, and
-// says so.
+// says so. An exact filter finds less than a loose one, but only here is the field
+// filtered by; a further object type takes nothing from the others.
 func repairField(want schema.Field, have schema.ExistingField) (change map[string]any, said []string) {
 	change = map[string]any{}
 	if have.Type.Value != want.Type {

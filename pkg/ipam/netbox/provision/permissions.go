@@ -26,7 +26,9 @@ type userObject struct {
 	Username string `json:"username"`
 }
 
-func (c api) initUser(ctx context.Context, want schema.User, print func(Step)) (int64, error) {
+// initUser makes sure of the user that the token is for. Each cluster has its own,
+// so that NetBox's changelog says which one has written what.
+func (c api) initUser(ctx context.Context, want schema.User, printStep func(Step)) (int64, error) {
 	what := "user " + want.Username
 	found, err := netbox.FindOne(ctx, c.client, usersPath, what, url.Values{"username": {want.Username}},
 		func(u userObject) bool { return u.Username == want.Username })
@@ -34,7 +36,7 @@ func (c api) initUser(ctx context.Context, want schema.User, print func(Step)) (
 		return 0, err
 	}
 	if found != nil {
-		print(existed(what, nil))
+		printStep(existed(what, nil))
 		return found.ID, nil
 	}
 	// Nobody logs in with the password; NetBox wants letters and a digit.
@@ -43,11 +45,12 @@ func (c api) initUser(ctx context.Context, want schema.User, print func(Step)) (
 	if err := c.write(ctx, http.MethodPost, usersPath, "creating "+what, body, &made); err != nil {
 		return 0, err
 	}
-	print(Step{StepCreated, what, ""})
+	printStep(Step{StepCreated, what, ""})
 	return made.ID, nil
 }
 
-// permissionObject is a permission as NetBox has it.
+// permissionObject is a permission as NetBox has it. Constraints are an object, a
+// list of objects, or null.
 type permissionObject struct {
 	netbox.ObjectID
 	Name        string            `json:"name"`
@@ -68,7 +71,8 @@ func (p permissionObject) isFor(user int64) bool {
 // permissionsPath is where the REST API lists permissions.
 const permissionsPath = "users/permissions/"
 
-func (c api) initPermission(ctx context.Context, want schema.Permission, user int64, print func(Step)) error {
+// initPermission creates a permission, or adds to it what the user lacks.
+func (c api) initPermission(ctx context.Context, want schema.Permission, user int64, printStep func(Step)) error {
 	what := fmt.Sprintf("permission %q", want.Name)
 	found, err := netbox.FindOne(ctx, c.client, permissionsPath, what, url.Values{"name": {want.Name}},
 		func(p permissionObject) bool { return p.Name == want.Name })
@@ -83,11 +87,11 @@ func (c api) initPermission(ctx context.Context, want schema.Permission, user in
 		if err := c.write(ctx, http.MethodPost, permissionsPath, "creating "+what, body, nil); err != nil {
 			return err
 		}
-		print(Step{StepCreated, what, ""})
+		printStep(Step{StepCreated, what, ""})
 		return nil
 	}
 	if mismatch := permissionMismatch(want, *found); mismatch != "" {
-		print(Step{StepWrong, what, mismatch})
+		printStep(Step{StepWrong, what, mismatch})
 		return nil
 	}
 	change, said := repairPermission(want, *found, user)
@@ -96,7 +100,7 @@ func (c api) initPermission(ctx context.Context, want schema.Permission, user in
 			return err
 		}
 	}
-	print(existed(what, said))
+	printStep(existed(what, said))
 	return nil
 }
 
@@ -144,12 +148,14 @@ func asJSON(v any) string {
 	return string(raw)
 }
 
-// missing returns what of wanted is not there.
+// missing returns what of wanted is not there, in its order.
 func missing(there, wanted []string) []string {
 	return slices.DeleteFunc(slices.Clone(wanted), func(s string) bool { return slices.Contains(there, s) })
 }
 
-// repairPermission returns what a permission lacks.
+// repairPermission returns what a permission lacks. Only ever is something added:
+// what else it grants, and whom, an administrator has decided. NetBox replaces
+// whole lists, so each change holds what was there too.
 func repairPermission(want schema.Permission, have permissionObject, user int64) (change map[string]any, said []string) {
 	change = map[string]any{}
 	if types := union(have.ObjectTypes, want.ObjectTypes); len(types) > len(have.ObjectTypes) {

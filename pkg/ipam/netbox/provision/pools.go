@@ -91,7 +91,9 @@ func usageFinding(what string, usage map[ipam.Family]ipam.Usage) Finding {
 	return Finding{result, what, strings.Join(parts, "; ")}
 }
 
-// overlaps names the pools that share addresses.
+// overlaps names the pools that share addresses. Two pools in NetBox may, as NetBox
+// gives each address out once. It is a mistake where nobody watches over both: a
+// pool in the cluster and one in NetBox, or two VRFs.
 func (c *checker) overlaps(ctx context.Context, pools []ipam.Pool) []Finding {
 	var found []Finding
 	for i, p := range pools {

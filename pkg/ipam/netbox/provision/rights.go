@@ -19,15 +19,20 @@ import (
 
 // This file finds out what a token may do, and changes nothing for it: what it
 // writes NetBox cannot accept, or is meant for an object that there is not.
+//
+// NetBox checks rights before content. So the status of its refusal tells: 403 is
+// about the right, and 400 or 404 come after it.
 
 // impossible is a change that NetBox refuses with 400 once it has found that
 // the token may make it.
 var impossible = map[string]any{"status": "no-such-status"}
 
-// noID is the id of no object.
+// noID is the id of no object: NetBox counts from 1, in 64 bits, and this is the
+// largest that older ones can compare.
 const noID = math.MaxInt32
 
-// checkViews looks whether the token may see what is read.
+// checkViews verifies that the token may see what is read. NetBox hides what it
+// may not: without this, missing rights look like missing objects.
 func (c *checker) checkViews(ctx context.Context) []Finding {
 	const what = "view rights"
 	var found []Finding
@@ -52,7 +57,8 @@ func (c *checker) checkViews(ctx context.Context) []Finding {
 	return found
 }
 
-// checkWrites looks whether the token may write addresses at all.
+// checkWrites verifies that the token may write addresses at all; may is false if
+// it certainly cannot, and then the fence is not worth looking at.
 func (c *checker) checkWrites(ctx context.Context) (found []Finding, may bool) {
 	const what = "write rights"
 	if err := c.read(ctx, netbox.PathOf(addressesPath, noID), "looking for an id that is not in use", nil, nil); netbox.StatusOf(err) != http.StatusNotFound {
@@ -85,6 +91,7 @@ func (c *checker) checkWrites(ctx context.Context) (found []Finding, may bool) {
 	return []Finding{{ResultOK, what, "add, change and delete on " + schema.ObjectType}}, true
 }
 
+// constraint is the filter to which the token's right to write must be bound.
 func (c *checker) constraint() map[string]any {
 	return map[string]any{schema.ClusterConstraint: c.want.Cluster}
 }
@@ -102,12 +109,16 @@ func (c *checker) mayChange(ctx context.Context, r address) (bool, error) {
 	return false, unexpectedSuccess(err)
 }
 
-// checkFence looks whether NetBox keeps the token from records of others, and
-// lets it have those of its own cluster.
+// checkFence verifies that NetBox keeps the token from records of others, and
+// lets it have those of its own cluster. Without the fence a mistake in clusterName
+// could delete the addresses of another cluster.
 func (c *checker) checkFence(ctx context.Context) []Finding {
 	return []Finding{c.checkPermissions(ctx), c.checkForeign(ctx), c.checkOwn(ctx)}
 }
 
+// checkForeign tries to change records of others. That is worth more than reading
+// permissions: it is NetBox's own answer, whatever groups and constraints the user
+// has, and it can be had without the right to see them.
 func (c *checker) checkForeign(ctx context.Context) Finding {
 	const what = "foreign records"
 	samples, err := c.foreignSamples(ctx)
@@ -131,6 +142,7 @@ func (c *checker) checkForeign(ctx context.Context) Finding {
 	return Finding{ResultOK, what, "the token may not change " + strings.Join(tried, ", ")}
 }
 
+// notFenced says that the token may change a record that is not its cluster's.
 func (c *checker) notFenced(r address) string {
 	if r.cluster() != "" {
 		return fmt.Sprintf("the token may change NetBox address %d (%s) of cluster %s: it is that cluster's token, or one for all; put a token into netbox.tokenFile that is fenced by the constraint %s",
@@ -140,6 +152,7 @@ func (c *checker) notFenced(r address) string {
 		r.ID, r.addr(), asJSON(c.constraint()), schema.ObjectType)
 }
 
+// checkOwn tries whether the token may change a record of its cluster.
 func (c *checker) checkOwn(ctx context.Context) Finding {
 	const what = "own records"
 	r, err := c.sample(ctx, url.Values{"cf_" + schema.FieldCluster: {c.want.Cluster}}, func(r address) bool { return r.cluster() == c.want.Cluster })
@@ -161,6 +174,7 @@ func (c *checker) checkOwn(ctx context.Context) Finding {
 		r.ID, r.addr(), c.want.Cluster, asJSON(c.constraint()))}
 }
 
+// ownerOf names the cluster of a record.
 func ownerOf(r address) string {
 	if r.cluster() == "" {
 		return "no cluster"
@@ -168,10 +182,12 @@ func ownerOf(r address) string {
 	return "cluster " + r.cluster()
 }
 
-// maxForeign bounds on how many other clusters' records a token is tried.
+// maxForeign bounds on how many other clusters' records a token is tried: each
+// costs a request.
 const maxForeign = 20
 
-// foreignSamples returns an address of each other cluster, and one of none.
+// foreignSamples returns an address of each other cluster, and one of none. One of
+// each is needed: the token may be that of one of them.
 func (c *checker) foreignSamples(ctx context.Context) ([]address, error) {
 	const cf = "cf_" + schema.FieldCluster
 	var out []address
@@ -187,7 +203,7 @@ func (c *checker) foreignSamples(ctx context.Context) ([]address, error) {
 		}
 		out, known = append(out, *r), append(known, r.cluster())
 	}
-	// One of a stock of reserved addresses may be the cluster's to take.
+	// A reserved address may be the cluster's to take, see schema.Access.
 	r, err := c.sample(ctx, url.Values{cf + "__empty": {"true"}, "status__n": {"reserved"}},
 		func(r address) bool { return r.cluster() == "" && r.Status.Value != "reserved" })
 	if r != nil {
@@ -237,6 +253,7 @@ func (c *checker) whoami(ctx context.Context) (*identity, error) {
 // addresses, or noConstraint.
 type grants map[string][]string
 
+// grantsOf collects what a user may do to addresses, directly or by a group.
 func grantsOf(who *identity, all []permissionObject) grants {
 	out := grants{}
 	for _, p := range all {
@@ -275,6 +292,8 @@ func (c *checker) checkPermissions(ctx context.Context) Finding {
 	return Finding{result, what, detail}
 }
 
+// judgeGrants says whether the constraints are those that init makes. A user with
+// none at all is a superuser: NetBox asks no permission of those.
 func (c *checker) judgeGrants(user string, granted grants) (Result, string) {
 	own := asJSON(c.constraint())
 	for _, action := range []string{"add", "change", "delete"} {

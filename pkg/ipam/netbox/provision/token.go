@@ -91,6 +91,7 @@ func NewToken(ctx context.Context, client *netbox.Client, user int64) (token str
 	return made.Token, nil
 }
 
+// createToken creates a token and returns what NetBox shows of it, once.
 func (c api) createToken(ctx context.Context, body map[string]any) (tokenObject, error) {
 	var made tokenObject
 	err := c.write(ctx, http.MethodPost, tokensPath, "creating a token", body, &made)
