@@ -48,7 +48,9 @@ func interruptible(run func(context.Context, *cobra.Command) error) func(*cobra.
 	}
 }
 
-// required names the flags without which a command cannot do anything.
+// required names the flags without which a command cannot do anything, all that
+// are missing at once. cobra would do so for one command, but not depending on
+// another flag.
 func required(flags map[string]string) error {
 	var errs []error
 	for _, name := range []string{"url", "token-file", "cluster", "cloud-config"} {
@@ -59,7 +61,8 @@ func required(flags map[string]string) error {
 	return oneLine(errs)
 }
 
-// cloudNetBox reads a cloud configuration that has a NetBox.
+// cloudNetBox reads a cloud configuration that has a NetBox. The commands take the
+// controller's own file, so that what they see is what it sees.
 func cloudNetBox(path string) (*cloud.Config, *netbox.Client, error) {
 	config, err := cloud.LoadConfig(path)
 	if err != nil {
@@ -97,6 +100,7 @@ type lookOptions struct {
 	output                  outputFlag
 }
 
+// addFlags adds them to a command.
 func (o *lookOptions) addFlags(f *pflag.FlagSet) {
 	o.output = "text"
 	f.StringVar(&o.cloudConfig, "cloud-config", "", "cloud configuration file, as the controller gets it")
@@ -107,8 +111,11 @@ func (o *lookOptions) addFlags(f *pflag.FlagSet) {
 // outputFlag is the value of -o.
 type outputFlag string
 
+// String implements pflag.Value.
 func (o *outputFlag) String() string { return string(*o) }
-func (o *outputFlag) Type() string   { return "format" }
+
+// Type implements pflag.Value.
+func (o *outputFlag) Type() string { return "format" }
 
 // Set implements pflag.Value.
 func (o *outputFlag) Set(s string) error {
@@ -119,6 +126,7 @@ func (o *outputFlag) Set(s string) error {
 	return nil
 }
 
+// writeJSON leaves <, > and & readable: nothing here goes into HTML.
 func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")

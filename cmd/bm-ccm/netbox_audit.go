@@ -31,6 +31,8 @@ type auditOptions struct {
 	audit func(context.Context, *cloud.Config, *rest.Config) ([]ipam.Finding, error)
 }
 
+// newNetBoxAuditCommand returns the command that compares as the controller does.
+// It needs no leader election: it only reads.
 func newNetBoxAuditCommand() *cobra.Command {
 	o := &auditOptions{audit: cloud.Audit}
 	cmd := &cobra.Command{
@@ -55,6 +57,8 @@ error.`,
 	return cmd
 }
 
+// run makes the exit code tell differences from errors: a script that alerts over
+// the first must not take an unreachable NetBox for agreement.
 func (o *auditOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	found, err := o.differences(ctx)
 	if err == nil {
@@ -69,6 +73,7 @@ func (o *auditOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	return nil
 }
 
+// differences reads what is needed for the comparison, and compares.
 func (o *auditOptions) differences(ctx context.Context) ([]ipam.Finding, error) {
 	if err := required(map[string]string{"cloud-config": o.cloudConfig}); err != nil {
 		return nil, err
@@ -96,6 +101,8 @@ type differenceRow struct {
 	Detail  string           `json:"detail"`
 }
 
+// rowOf leaves out what a difference is not about: a record without a Service has no
+// name, and a Service without a record no claim.
 func rowOf(d ipam.Finding) differenceRow {
 	row := differenceRow{Kind: d.Kind, Detail: d.Text}
 	if d.Name != "" {
@@ -110,6 +117,7 @@ func rowOf(d ipam.Finding) differenceRow {
 	return row
 }
 
+// print says so if there is nothing: an empty output looks like a failure.
 func (o *auditOptions) print(w io.Writer, found []ipam.Finding) error {
 	rows := make([]differenceRow, len(found))
 	for i, d := range found {

@@ -25,6 +25,8 @@ type checkOptions struct {
 	lookOptions
 }
 
+// newNetBoxCheckCommand returns the command to run with the cluster's own token,
+// after init and whenever something does not work.
 func newNetBoxCheckCommand() *cobra.Command {
 	o := &checkOptions{}
 	cmd := &cobra.Command{
@@ -48,6 +50,7 @@ is 1 if there is a FAIL.`,
 	return cmd
 }
 
+// run prints all findings before it fails over one: they are what it is for.
 func (o *checkOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := required(map[string]string{"cloud-config": o.cloudConfig}); err != nil {
 		return err
@@ -60,7 +63,9 @@ func (o *checkOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	// What else a record holds is valid in any NetBox.
+	// The allocator only resolves and counts pools here: it claims nothing, so
+	// neither the cluster's UID nor what a record holds matters to it. Of the
+	// record, what can be missing in NetBox is looked for; the rest is valid in any.
 	record := config.NetBox.Record
 	found := provision.Check(ctx, nb, netbox.NewAllocator(nb, config.ClusterName, "", netbox.Record{}), provision.Wanted{
 		Cluster: config.ClusterName, Tenant: record.Tenant, Tags: record.Tags,
@@ -84,7 +89,8 @@ func (o *checkOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	return nil
 }
 
-// pools reads the AddressPools; the finding says why there are none.
+// pools reads the AddressPools; the finding says why there are none. NetBox can be
+// verified without a cluster, as an administrator of NetBox alone does.
 func (o *checkOptions) pools(ctx context.Context) ([]ipam.Pool, *provision.Finding, error) {
 	const what = "pools"
 	config, err := kubeConfig(o.kubeconfig)
@@ -112,6 +118,7 @@ func (o *checkOptions) pools(ctx context.Context) ([]ipam.Pool, *provision.Findi
 	return pools, nil, nil
 }
 
+// print aligns the findings, for people; scripts take JSON.
 func (o *checkOptions) print(w io.Writer, found []provision.Finding) error {
 	if o.output == "json" {
 		return writeJSON(w, found)

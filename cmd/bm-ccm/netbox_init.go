@@ -28,6 +28,8 @@ type initOptions struct {
 	out                    string
 }
 
+// newNetBoxInitCommand returns the command that an administrator runs once for each
+// cluster, and again after an upgrade that needs more of NetBox.
 func newNetBoxInitCommand() *cobra.Command {
 	o := &initOptions{}
 	cmd := &cobra.Command{
@@ -65,6 +67,8 @@ The token must be an administrator's. If you cannot share an administrator's tok
 	return cmd
 }
 
+// validate checks the flags before anything is asked of NetBox: a mistake in the
+// last of them must not leave half of the objects behind.
 func (o *initOptions) validate() error {
 	flags := map[string]string{"cluster": o.access.Cluster}
 	if !o.print {
@@ -82,6 +86,7 @@ func (o *initOptions) validate() error {
 	return nil
 }
 
+// howToApply goes to stderr, so that the JSON on stdout can be put into a file.
 const howToApply = `
 Create the custom fields (extras/custom-fields/), the user (users/users/) and the permissions
 (users/permissions/, each with "users": [id of the user]) by POST to the REST API, or in the web
@@ -127,6 +132,8 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	return nil
 }
 
+// printStep prints what Init reports while it works: if it is interrupted, it is
+// known how far it came.
 func printStep(w io.Writer, s provision.Step) {
 	fmt.Fprintf(w, "%-8s %s", s.Outcome, s.What)
 	if s.Detail != "" {
@@ -136,12 +143,15 @@ func printStep(w io.Writer, s provision.Step) {
 }
 
 // asFlags gives the fields of the configuration the names that they have here.
+// The error loses its type by it, and nobody asks for that: it is printed.
 func asFlags(err error) error {
 	text := strings.NewReplacer("netbox.url", "--url", "netbox.tokenFile", "--token-file", "netbox.caFile", "--ca-file").Replace(err.Error())
 	return errors.New(text)
 }
 
-// token creates a token unless there is one.
+// token creates a token unless there is one. With a file, it is the token in it
+// that counts: after it was revoked, a new one is created. Without one any token of
+// the user does, because NetBox does not show it.
 func (o *initOptions) token(ctx context.Context, client *netbox.Client, user int64, out io.Writer) error {
 	old, err := readToken(o.out)
 	if err != nil {
@@ -176,6 +186,7 @@ func (o *initOptions) token(ctx context.Context, client *netbox.Client, user int
 	return nil
 }
 
+// printOld says where the token is that exists already.
 func (o *initOptions) printOld(out io.Writer) {
 	detail := "in " + o.out
 	if o.out == "" {
@@ -184,6 +195,7 @@ func (o *initOptions) printOld(out io.Writer) {
 	printStep(out, provision.Step{Outcome: provision.StepExists, What: "token", Detail: detail})
 }
 
+// readToken returns the token that an earlier run has written, "" if none has.
 func readToken(path string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -205,6 +217,8 @@ type tokenFile struct {
 	temp *os.File
 }
 
+// newTokenFile makes sure that the token can be written before it is created. The
+// file gets its name only with the token in it.
 func newTokenFile(path string) (*tokenFile, error) {
 	if path == "" {
 		return &tokenFile{}, nil
@@ -216,6 +230,8 @@ func newTokenFile(path string) (*tokenFile, error) {
 	return &tokenFile{path: path, temp: temp}, nil
 }
 
+// keep writes the token and gives the file its name, in one step: whoever reads it
+// sees a whole token or none.
 func (t *tokenFile) keep(token string) error {
 	_, err := t.temp.WriteString(token + "\n")
 	if err = errors.Join(err, t.temp.Close()); err == nil {
@@ -227,6 +243,7 @@ func (t *tokenFile) keep(token string) error {
 	return nil
 }
 
+// drop removes the file of a token that was not created.
 func (t *tokenFile) drop() error {
 	if t.temp == nil {
 		return nil

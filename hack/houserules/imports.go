@@ -30,8 +30,10 @@ var layers = []layer{
 	{"pkg/api", nil},
 	{"pkg/trigger", nil},
 	{"pkg/netbox/netboxtest", []string{"pkg/netbox", "pkg/ipam/netbox/schema"}},
+	{"pkg/netbox/dcim", []string{"pkg/netbox"}},
 	{"pkg/netbox", nil},
 	{"pkg/keylock", nil},
+	{"pkg/ipam/netbox/schema", []string{"pkg/netbox"}},
 	{"pkg/ipam/netbox", []string{"pkg/api", "pkg/ipam", "pkg/netbox", "pkg/keylock"}},
 	{"pkg/ipam", []string{"pkg/api"}},
 	// The way of a Service: service < assign < drift < cloud; classview beside them.

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// v2Prefix begins the tokens of version 2 (NetBox 4.5).
-const v2Prefix = "nbt_"
+// V2TokenPrefix begins the tokens of version 2 (NetBox 4.5).
+const V2TokenPrefix = "nbt_"
 
 // tokenFile reads an API token again when its file changes, so that a rotation
 // needs no restart.
@@ -39,7 +39,7 @@ func (t *tokenFile) header() (string, error) {
 // authorization is the header of a token. NetBox takes each version with its own
 // word only.
 func authorization(token string) string {
-	if strings.HasPrefix(token, v2Prefix) {
+	if strings.HasPrefix(token, V2TokenPrefix) {
 		return "Bearer " + token
 	}
 	return "Token " + token
@@ -49,7 +49,7 @@ func authorization(token string) string {
 func (t *tokenFile) isV2() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return strings.HasPrefix(t.value, v2Prefix)
+	return strings.HasPrefix(t.value, V2TokenPrefix)
 }
 
 // replaced reads the file once more, after NetBox has refused a header. It
@@ -67,6 +67,8 @@ func (t *tokenFile) replaced(refused string) string {
 	return ""
 }
 
+// refresh reads the file if it looks changed; the caller holds mu. Only with an
+// error-free content does it replace the token: half a file is no token.
 func (t *tokenFile) refresh() error {
 	if t.path == "" {
 		return nil // the token was given itself

@@ -8,10 +8,13 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/component-base/metrics/testutil"
 )
 
 // TestCAFileReplacesTheSystems: who names an authority wants no other.
@@ -77,4 +80,102 @@ func FuzzJudge(f *testing.F) {
 			t.Errorf("%d %q: %T %q", status, body, err, err)
 		}
 	})
+}
+
+// TestFailureReasons: each way in which a request fails has its own error and
+// its own label in the metric.
+func TestFailureReasons(t *testing.T) {
+	tests := map[string]struct {
+		status  int
+		body    string
+		header  map[string]string
+		timeout time.Duration
+		reason  string
+		want    string
+	}{
+		"fine":           {status: 200, body: `{}`},
+		"not JSON":       {status: 200, body: `[1`, reason: reasonDecode, want: "not understood"},
+		"HTML":           {status: 200, body: `<html>`, reason: reasonConfig, want: "HTML"},
+		"redirect":       {status: 302, header: map[string]string{"Location": "https://other/"}, reason: reasonConfig, want: "redirects to https://other/"},
+		"bad token":      {status: 403, body: `{"detail":"Invalid v1 token"}`, reason: reasonToken, want: "does not accept the token"},
+		"no right":       {status: 403, body: `{"detail":"You do not have permission to perform this action."}`, reason: reasonForbidden, want: "lacks the permission"},
+		"refused":        {status: 400, body: `{"address":["no"]}`, reason: reasonRefused, want: `NetBox answers 400: {"address":["no"]}`},
+		"too many":       {status: 429, header: map[string]string{"Retry-After": "7"}, reason: reasonRateLimited, want: "answers 429"},
+		"broken":         {status: 502, body: `<html>`, reason: reasonServerError, want: "answers 502"},
+		"slow":           {status: 0, timeout: 50 * time.Millisecond, reason: reasonTimeout, want: "did not answer in time (50ms)"},
+		"long and in ö":  {status: 400, body: strings.Repeat("ö", 400), reason: reasonRefused, want: strings.Repeat("ö", 300) + "..."},
+		"nobody listens": {status: -1, reason: reasonConnection, want: "nothing listens there"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			release := make(chan struct{})
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/api/ipam/vrfs/" || tt.status == 0 {
+					<-release
+					return
+				}
+				for k, v := range tt.header {
+					w.Header().Set(k, v)
+				}
+				w.WriteHeader(tt.status)
+				_, _ = w.Write([]byte(tt.body))
+			}))
+			defer srv.Close()
+			defer close(release)
+			c, err := NewClient(Options{URL: srv.URL, Token: "abc", Timeout: tt.timeout})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.status < 0 {
+				c.url = "http://127.0.0.1:1"
+			}
+			before := counted(t, tt.reason)
+			err = c.Do(t.Context(), Request{Doing: "asking", Path: "ipam/vrfs/"}, new(map[string]any))
+			if tt.reason == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if err == nil || !strings.HasPrefix(err.Error(), "asking: ") || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if n := counted(t, tt.reason) - before; n != 1 {
+				t.Errorf("counted %v times as %s", n, tt.reason)
+			}
+		})
+	}
+}
+
+// counted reads the metric of failures.
+func counted(t *testing.T, reason string) float64 {
+	t.Helper()
+	if reason == "" {
+		return 0
+	}
+	n, err := testutil.GetCounterMetricValue(requestFailures.WithLabelValues(reason))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestCallerGivesUp: it is told so, and NetBox is not blamed.
+func TestCallerGivesUp(t *testing.T) {
+	release := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer srv.Close()
+	defer close(release)
+	c, err := NewClient(Options{URL: srv.URL, Token: "abc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range failuresToOpen + 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		err := c.Do(ctx, Request{Doing: "asking", Path: "status/"}, nil)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "circuit") {
+			t.Errorf("got %v", err)
+		}
+	}
 }

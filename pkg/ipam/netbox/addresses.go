@@ -143,7 +143,8 @@ func (c api) address(ctx context.Context, id int64) (record, string, error) {
 	return out, etag, err
 }
 
-// create records one given address.
+// create records one given address, with a mask of its own: that of the network
+// around it is no property of a load balancer's address.
 func (c api) create(ctx context.Context, addr netip.Addr, vrf int64, it item) (record, error) {
 	var out record
 	err := c.do(ctx, netbox.Request{

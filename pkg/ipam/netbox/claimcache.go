@@ -84,7 +84,8 @@ func newClaimCache() *claimCache {
 	return &claimCache{byKey: map[string]claimRecords{}, stale: map[string]bool{}, touched: map[string]bool{}}
 }
 
-// get returns what is known of a key; ok is false when NetBox must be asked.
+// get returns what is known of a key; ok is false when NetBox must be asked. That
+// a key is not there counts as known too.
 func (c *claimCache) get(key string) (recs claimRecords, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

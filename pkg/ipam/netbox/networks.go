@@ -44,7 +44,8 @@ func (c api) claimNext(ctx context.Context, src source, items []item) ([]record,
 	return out, err
 }
 
-// available lists the first free addresses of a source, up to limit of them.
+// available lists the first free addresses of a source, up to limit of them. Free
+// means that no record in its VRF has the address, with whatever mask or status.
 func (c api) available(ctx context.Context, src source, limit int) ([]netip.Addr, error) {
 	var raw []struct {
 		Address string `json:"address"`
@@ -71,7 +72,8 @@ const (
 	rangeFields  = "id,start_address,end_address,vrf,status,mark_populated"
 )
 
-// prefixObject is a prefix as NetBox has it.
+// prefixObject is a prefix as NetBox has it. Its children do not matter: NetBox
+// hands out addresses of a prefix that lie in a smaller one within it.
 type prefixObject struct {
 	netbox.ObjectID
 	Prefix string              `json:"prefix"`
@@ -85,7 +87,8 @@ func (o prefixObject) closed() bool {
 	return o.Status.Value == "container" || o.Status.Value == "deprecated"
 }
 
-// rangeObject is an IP range as NetBox has it; its ends carry a mask.
+// rangeObject is an IP range as NetBox has it; its ends carry a mask, which says
+// nothing of the range.
 type rangeObject struct {
 	netbox.ObjectID
 	Start         string              `json:"start_address"`

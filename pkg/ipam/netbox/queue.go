@@ -43,7 +43,8 @@ type claimResult struct {
 	err error
 }
 
-// claim takes the next free address of a source. Errors: errFull, errKeyTaken,
+// claim takes the next free address of a source. Whoever gives up waiting cannot
+// take the claim back: it may be written, and the next claim finds it by its key. Errors: errFull, errKeyTaken,
 // *sourceError, or one for the user.
 func (q *claimQueues) claim(ctx context.Context, src source, it item) (record, error) {
 	w := &waitingClaim{item: it, done: make(chan claimResult, 1)}
@@ -92,6 +93,7 @@ func (a *Allocator) claimBatch(ctx context.Context, src source, part []*waitingC
 	switch {
 	case err == nil:
 		a.claimed(ctx, part, records)
+	// 409: NetBox has fewer free addresses than items, and has taken none.
 	case netbox.StatusOf(err) == http.StatusConflict, errors.Is(err, errTooFew):
 		return a.claimLess(ctx, src, part)
 	case netbox.StatusOf(err) == http.StatusBadRequest:

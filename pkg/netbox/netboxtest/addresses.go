@@ -83,7 +83,7 @@ func (s *Server) checkDuplicate(o *object, a netip.Prefix) fieldErrors {
 	return fieldError("address", "Duplicate IP address found in %s: %s", table, first.prefix("address"))
 }
 
-// uniqueIn says whether a VRF (0 = global table) enforces uniqueness, and its
+// uniqueIn reports whether a VRF (0 = global table) enforces uniqueness, and its
 // name in messages.
 func (s *Server) uniqueIn(vrfID int64) (bool, string) {
 	if vrfID == 0 {

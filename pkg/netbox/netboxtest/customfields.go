@@ -92,7 +92,7 @@ func (s *Server) checkCustomFields(m *model, o *object) fieldErrors {
 	return nil
 }
 
-// cfTaken says whether another row than id holds a value.
+// cfTaken reports whether another row than id holds a value.
 func (s *Server) cfTaken(m *model, id int64, name string, v any) bool {
 	t := s.tables[m]
 	if text, ok := v.(string); ok {

@@ -119,7 +119,7 @@ func (l *faultList) add(f Fault) (int, error) {
 	return l.last, nil
 }
 
-// remove removes one fault, or all for id 0; it says whether there was one.
+// remove removes one fault, or all for id 0; it reports whether there was one.
 func (l *faultList) remove(id int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -102,7 +102,7 @@ func writeOther(b *bytes.Buffer, v any) {
 	b.Truncate(b.Len() - 1) // the newline that Encode appends
 }
 
-// plain says whether s needs no escaping.
+// plain reports whether s needs no escaping.
 func plain(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {

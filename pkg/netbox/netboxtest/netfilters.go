@@ -47,7 +47,7 @@ func netFilter(match func(o *object, want netip.Prefix, hasMask bool) bool) filt
 	}
 }
 
-// inside says whether p lies in outer, or is it.
+// inside reports whether p lies in outer, or is it.
 func inside(p, outer netip.Prefix) bool {
 	return outer.Masked().Contains(p.Addr()) && p.Bits() >= outer.Bits()
 }

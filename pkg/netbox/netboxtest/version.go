@@ -21,7 +21,7 @@ func (v version) String() string { return fmt.Sprintf("%d.%d.%d", v.major, v.min
 // api is the value of the API-Version header.
 func (v version) api() string { return fmt.Sprintf("%d.%d", v.major, v.minor) }
 
-// atLeast says whether v is the given release or a newer one.
+// atLeast reports whether v is the given release or a newer one.
 func (v version) atLeast(major, minor, patch int) bool {
 	if v.major != major {
 		return v.major > major

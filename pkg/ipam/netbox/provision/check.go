@@ -15,7 +15,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
-// Result is what came of looking at something.
+// Result is what came of looking at something. It is part of the JSON output, so
+// scripts know these texts.
 type Result string
 
 // The results, as they are printed. Only a failure makes the exit code 1.
@@ -80,6 +81,7 @@ func Check(ctx context.Context, client *netbox.Client, pools Pools, want Wanted)
 	if !fine {
 		return append(found, Finding{ResultSkip, "everything else", "skipped: NetBox unreachable"})
 	}
+	// What is wrong here explains much of what is wrong below.
 	found = append(found, c.checkFields(ctx)...)
 	found = append(found, c.checkViews(ctx)...)
 	writes, may := c.checkWrites(ctx)

@@ -44,6 +44,8 @@ type Step struct {
 // is looked up by its name before it is created.
 func Init(ctx context.Context, client *netbox.Client, plan schema.Plan, printStep func(Step)) (user int64, err error) {
 	c := api{client}
+	// In the order in which they depend on each other: constraints name fields, and
+	// permissions their user.
 	defer func() { err = needsAdministrator(err) }()
 	for _, want := range plan.CustomFields {
 		if err := c.initField(ctx, want, printStep); err != nil {
@@ -91,6 +93,7 @@ func (c api) initField(ctx context.Context, want schema.Field, printStep func(St
 		return nil
 	}
 	change, said := repairField(want, *found)
+	// First, because a PATCH is all or nothing, and NetBox would refuse all of it.
 	if change["unique"] == true {
 		duplicate, err := c.firstDuplicate(ctx, want.Name)
 		if err != nil {

@@ -39,7 +39,8 @@ func (c api) initUser(ctx context.Context, want schema.User, printStep func(Step
 		printStep(existed(what, nil))
 		return found.ID, nil
 	}
-	// Nobody logs in with the password; NetBox wants letters and a digit.
+	// Nobody logs in with the password, which is forgotten here; NetBox insists on
+	// one, with letters of both cases and a digit.
 	body := map[string]any{"username": want.Username, "password": "aA1" + rand.Text() + rand.Text()}
 	var made userObject
 	if err := c.write(ctx, http.MethodPost, usersPath, "creating "+what, body, &made); err != nil {
@@ -113,6 +114,8 @@ func permissionMismatch(want schema.Permission, have permissionObject) string {
 	switch {
 	case !have.Enabled:
 		return "it is disabled: enable it, or delete it and run this again"
+	// A permission that grows has the constraints of other tenants too. Next to them
+	// one that grants everything is not harmless.
 	case !same && (!want.Grows || slices.Contains(there, noConstraint)):
 		return fmt.Sprintf("its constraints are %s: make them %s, or delete the permission and run this again",
 			asJSON(have.Constraints), asJSON(want.Constraints))
@@ -120,7 +123,8 @@ func permissionMismatch(want schema.Permission, have permissionObject) string {
 	return ""
 }
 
-// noConstraint is what constraintsOf returns where there are none.
+// noConstraint is what constraintsOf returns where there are none, which grants
+// everything.
 const noConstraint = "null"
 
 // constraintsOf returns constraints one by one, as JSON. NetBox takes an object

@@ -15,7 +15,9 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
-// checkPools resolves the pools in NetBox and counts their addresses.
+// checkPools resolves the pools in NetBox and counts their addresses, by the
+// allocator that claims would go through: what it says here is what a Service
+// would get to hear.
 func (c *checker) checkPools(ctx context.Context) []Finding {
 	var found []Finding
 	pools := slices.Clone(c.want.AddressPools)
@@ -32,7 +34,7 @@ func (c *checker) checkPools(ctx context.Context) []Finding {
 			found = append(found, failed(what, err))
 			continue
 		}
-		pools[i] = resolved
+		pools[i] = resolved // for overlaps, which needs the addresses
 		usage, err := c.pools.Usage(ctx, resolved)
 		if err != nil {
 			found = append(found, failed(what, err))
@@ -49,6 +51,7 @@ func (c *checker) checkPools(ctx context.Context) []Finding {
 // checkReserved tries whether the token may take what is free of a tenant's
 // reserved addresses, which takes a permission of its own.
 func (c *checker) checkReserved(ctx context.Context, what, tenant string) Finding {
+	// Only one that no cluster has tells anything: see schema.Access.
 	what += ", right to take"
 	r, err := c.sample(ctx, url.Values{"tenant": {tenant}, "status": {"reserved"}, "cf_" + schema.FieldCluster + "__empty": {"true"}},
 		func(r address) bool { return r.cluster() == "" && r.Status.Value == "reserved" })
@@ -104,6 +107,7 @@ func (c *checker) overlaps(ctx context.Context, pools []ipam.Pool) []Finding {
 			}
 			f := Finding{ResultWarn, "pools " + p.Name + " and " + q.Name, fmt.Sprintf("both hold %s: pools overlap: the first pool in the class's order wins", where)}
 			switch {
+			// The cluster gives out the addresses of its own pools without asking NetBox.
 			case p.NetBox() != q.NetBox():
 				f.Result = ResultFail
 				f.Detail = fmt.Sprintf("both hold %s, and only one of them is in NetBox: two Services could get one address; take it out of one pool", where)

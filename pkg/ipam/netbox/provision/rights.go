@@ -24,7 +24,8 @@ import (
 // about the right, and 400 or 404 come after it.
 
 // impossible is a change that NetBox refuses with 400 once it has found that
-// the token may make it.
+// the token may make it. A site that adds choices of its own will hardly have
+// this one.
 var impossible = map[string]any{"status": "no-such-status"}
 
 // noID is the id of no object: NetBox counts from 1, in 64 bits, and this is the
@@ -96,7 +97,8 @@ func (c *checker) constraint() map[string]any {
 	return map[string]any{schema.ClusterConstraint: c.want.Cluster}
 }
 
-// mayChange tries whether the token may change a record.
+// mayChange tries whether the token may change a record. NetBox hides a record that
+// it may not change from the request, so 404 means no as well.
 func (c *checker) mayChange(ctx context.Context, r address) (bool, error) {
 	err := c.write(ctx, http.MethodPatch, netbox.PathOf(addressesPath, r.ID),
 		fmt.Sprintf("trying whether the token may change NetBox address %d", r.ID), impossible, nil)
@@ -212,7 +214,8 @@ func (c *checker) foreignSamples(ctx context.Context) ([]address, error) {
 	return out, err
 }
 
-// sample returns an address that fits, or nil. The query narrows the list only:
+// sample returns an address that fits, or nil. One page is enough: the filters
+// leave out what does not fit, where NetBox knows them. The query narrows the list only:
 // NetBox passes over filters of fields that it does not have.
 func (c *checker) sample(ctx context.Context, query url.Values, fits func(address) bool) (*address, error) {
 	query.Set("limit", "50")
@@ -228,14 +231,16 @@ func (c *checker) sample(ctx context.Context, query url.Values, fits func(addres
 	return nil, nil //nolint:nilnil // absence is an answer
 }
 
-// identity is the user that NetBox takes the token for.
+// identity is the user that NetBox takes the token for, with the groups whose
+// permissions are the user's too.
 type identity struct {
 	netbox.ObjectID
 	Username string            `json:"username"`
 	Groups   []netbox.ObjectID `json:"groups"`
 }
 
-// whoami asks for the user of the token; nil before NetBox 4.5.
+// whoami asks for the user of the token; nil before NetBox 4.5, which has no such
+// path.
 func (c *checker) whoami(ctx context.Context) (*identity, error) {
 	version, err := c.client.Version(ctx)
 	if err != nil {
@@ -292,7 +297,7 @@ func (c *checker) checkPermissions(ctx context.Context) Finding {
 	return Finding{result, what, detail}
 }
 
-// judgeGrants says whether the constraints are those that init makes. A user with
+// judgeGrants reports whether the constraints are those that init makes. A user with
 // none at all is a superuser: NetBox asks no permission of those.
 func (c *checker) judgeGrants(user string, granted grants) (Result, string) {
 	own := asJSON(c.constraint())
@@ -311,7 +316,8 @@ func (c *checker) judgeGrants(user string, granted grants) (Result, string) {
 	return ResultOK, fmt.Sprintf("user %s may add, change and delete addresses with %s", user, own)
 }
 
-// unexpectedSuccess makes an error of a success that must not be.
+// unexpectedSuccess makes an error of a success that must not be: NetBox has taken
+// what it cannot have taken, so it is not as this package believes.
 func unexpectedSuccess(err error) error {
 	if err == nil {
 		return errors.New("NetBox accepted what it must refuse")

@@ -16,14 +16,11 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 )
 
-// v2Prefix begins the tokens of version 2 (NetBox 4.5).
-const v2Prefix = "nbt_"
-
 // tokensPath is where the REST API lists tokens.
 const tokensPath = "users/tokens/"
 
-// tokenObject is a token as NetBox has it. The token itself is there only in
-// the answer to its creation.
+// tokenObject is a token as NetBox has it. The token itself is there only in the
+// answer to its creation; of version 1 NetBox may be set up to show it as the key.
 type tokenObject struct {
 	netbox.ObjectID
 	Display   string          `json:"display"`
@@ -34,7 +31,8 @@ type tokenObject struct {
 }
 
 // HasToken reports whether NetBox has a token for a user and takes this one for
-// it. An empty token stands for any.
+// it. An empty token stands for any. It is asked with the administrator's token: to
+// try the other one would say nothing of whose it is before NetBox 4.5.
 func HasToken(ctx context.Context, client *netbox.Client, user int64, token string) (bool, error) {
 	query := url.Values{"user_id": {strconv.FormatInt(user, 10)}}
 	found, err := netbox.FindOne(ctx, client, tokensPath, "the user's tokens", query, func(t tokenObject) bool {
@@ -46,7 +44,7 @@ func HasToken(ctx context.Context, client *netbox.Client, user int64, token stri
 // looksLike compares what NetBox shows of a token: the key, which is public, of
 // version 2, the last characters of version 1.
 func (t tokenObject) looksLike(token string) bool {
-	if rest, ok := strings.CutPrefix(token, v2Prefix); ok {
+	if rest, ok := strings.CutPrefix(token, netbox.V2TokenPrefix); ok {
 		key, _, _ := strings.Cut(rest, ".")
 		return t.PublicKey == key
 	}
@@ -54,8 +52,9 @@ func (t tokenObject) looksLike(token string) bool {
 	return len(token) > shown && (strings.HasSuffix(t.Display, token[len(token)-shown:]) || t.PublicKey == token)
 }
 
-// NewToken makes a token for a user: of version 2 where the server has it and
-// is set up for it.
+// NewToken creates a token for a user: of version 2 where the server has it and
+// is set up for it. It never expires: a controller that loses its token hands out
+// no address, and an administrator revokes it in NetBox.
 func NewToken(ctx context.Context, client *netbox.Client, user int64) (token string, err error) {
 	c := api{client}
 	defer func() { err = needsAdministrator(err) }()
@@ -73,9 +72,9 @@ func NewToken(ctx context.Context, client *netbox.Client, user int64) (token str
 		_, err := c.createToken(ctx, body)
 		return key, err
 	}
-	body["version"] = 2
+	body["version"] = 2 // version 1 goes away in NetBox 5.0
 	made, err := c.createToken(ctx, body)
-	if netbox.AnswerSays(err, "API_TOKEN_PEPPERS") {
+	if netbox.AnswerSays(err, "API_TOKEN_PEPPERS") { // a setting that version 2 needs
 		body["version"] = 1
 		made, err = c.createToken(ctx, body)
 	}
@@ -85,8 +84,9 @@ func NewToken(ctx context.Context, client *netbox.Client, user int64) (token str
 	if made.Token == "" {
 		return "", fmt.Errorf("NetBox made token %d and did not show it: create one in its web interface", made.ID)
 	}
-	if made.Version == 2 && !strings.HasPrefix(made.Token, v2Prefix) {
-		return v2Prefix + made.PublicKey + "." + made.Token, nil
+	// NetBox shows the secret alone, or the whole token, depending on its release.
+	if made.Version == 2 && !strings.HasPrefix(made.Token, netbox.V2TokenPrefix) {
+		return netbox.V2TokenPrefix + made.PublicKey + "." + made.Token, nil
 	}
 	return made.Token, nil
 }
