@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # `make help` lists the targets. Everything made here lands in build/; what is
-# dear to make (tools, Kubernetes binaries, the NetBox snapshot) is kept in a
+# expensive to build (tools, Kubernetes binaries, the NetBox snapshot) is kept in a
 # cache of the user's, so that the next clone starts warm.
 
 SHELL       := /bin/bash
@@ -98,10 +98,6 @@ lint-fix: $(GOLANGCI_LINT) ## mends what golangci-lint can mend by itself (6 min
 	$(GOLANGCI_LINT) run --fix ./...
 	cd conformance && $(GOLANGCI_LINT) run --fix --config ../.golangci.yml ./...
 
-# -lenient: while reasons are still given their comments, what lacks one is a
-# warning. Take it away when `make generate` prints none.
-REFDOC_FLAGS ?= -lenient
-
 .PHONY: generate
 generate: $(CONTROLLER_GEN) ## CRDs, deepcopy functions, and docs/reference from API types and code (4 min / 20 s)
 	$(call say,generate)
@@ -109,7 +105,7 @@ generate: $(CONTROLLER_GEN) ## CRDs, deepcopy functions, and docs/reference from
 	$(CONTROLLER_GEN) crd:headerFile=hack/licence.yaml.txt paths=./pkg/api/v1alpha1 output:crd:dir=deploy/crds
 	cat deploy/crds/*.yaml > deploy/manifests/crds.yaml
 	go run ./hack/apidoc
-	go run ./hack/refdoc $(REFDOC_FLAGS)
+	go run ./hack/refdoc
 
 # What `make generate` writes.
 GENERATED := deploy/crds deploy/manifests/crds.yaml docs/reference pkg/api/v1alpha1/zz_generated.deepcopy.go

@@ -13,11 +13,30 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
-// The reasons of upstream's Events that are treated here.
+// Reasons of Events on a Service. The first three are upstream's.
 const (
+	// reasonEnsuring is never written: the next Event says how it went.
 	reasonEnsuring = "EnsuringLoadBalancer"
-	reasonEnsured  = "EnsuredLoadBalancer"
-	reasonFailed   = "SyncLoadBalancerFailed"
+	// reasonEnsured (Normal) says which addresses the Service has, from which
+	// pools, by which class. It is written when that has changed.
+	reasonEnsured = "EnsuredLoadBalancer"
+	// reasonFailed (Warning) says why the Service waits, for its first address or
+	// for a change of it, and what to do. An address that it has stays.
+	reasonFailed = "SyncLoadBalancerFailed"
+	// reasonNotRetained (Warning) says that bm-ccm.io/retain has no effect on an
+	// address, because its pool lists its addresses itself.
+	reasonNotRetained = "NotRetained"
+)
+
+// Reasons of Events on a Node.
+const (
+	// reasonMachineNotFound (Warning) says why NetBox does not give the machine of
+	// this Node: it has none of this name, or several. Correct the name there, or
+	// set the Node's spec.providerID. Until then the Node keeps its taint.
+	reasonMachineNotFound = "MachineNotFound"
+	// reasonNodeAddressMismatch (Warning) says that kubelet's --node-ip is not among
+	// the addresses that NetBox has for the machine. Correct one of the two.
+	reasonNodeAddressMismatch = "NodeAddressMismatch"
 )
 
 // outcomes remembers how the last sync of each Service ended, so that the
@@ -26,9 +45,9 @@ const (
 // restart that would be two writes for each Service of the cluster.
 type outcomes struct {
 	mu sync.Mutex
-	// texts holds what the last sync of a Service did; "" for nothing.
+	// texts has what the last sync of a Service did; "" for nothing.
 	texts map[types.UID]string
-	// retains holds whether a Service asked for its address to be retained.
+	// retains has whether a Service asked for its address to be retained.
 	retains map[types.UID]bool
 }
 

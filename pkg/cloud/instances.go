@@ -64,11 +64,11 @@ func (i *instances) InstanceMetadata(ctx context.Context, node *corev1.Node) (*c
 	}
 	machine, err := i.machine(ctx, node)
 	if err != nil {
-		i.warn(node, "MachineNotFound", err)
+		i.warn(node, reasonMachineNotFound, err)
 		return nil, err
 	}
 	if err := checkProvidedIPs(node, machine); err != nil {
-		i.warn(node, "NodeAddressMismatch", err)
+		i.warn(node, reasonNodeAddressMismatch, err)
 		return nil, err
 	}
 	id := providerID{kind: machine.Kind, id: machine.ID}

@@ -232,8 +232,8 @@ func (b *balancer) ensureOnce(ctx context.Context, svc *corev1.Service) (assign.
 // caller's own until unlock is called.
 func (b *balancer) gather(ctx context.Context, svc *corev1.Service) (f assign.Facts, unlock func(), err error) {
 	f, unlock = assign.Facts{Cluster: b.cluster, Service: svc}, func() {}
-	if f.Class, f.ClassProblem = b.catalog.classOf(svc); f.ClassProblem != nil {
-		return f, unlock, nil
+	if f.Class, f.ClassProblem = b.catalog.classOf(svc); f.Class == nil {
+		return f, unlock, nil // nothing else matters then
 	}
 	if f.NamespaceLabels, err = b.catalog.namespaceLabels(svc.Namespace); err != nil {
 		return f, unlock, err
@@ -414,7 +414,7 @@ func (b *balancer) warnOfRetain(svc *corev1.Service, messages []string) {
 		return
 	}
 	for _, m := range messages {
-		b.warn(svc, "NotRetained", m)
+		b.warn(svc, reasonNotRetained, m)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -81,9 +82,9 @@ func testDeps(c catalog, store claimStore) deps {
 	}
 }
 
-func newTestBalancer(c fakeCatalog, restored ...ipam.Claim) *balancer {
+func newTestBalancer(c fakeCatalog) *balancer {
 	a := inline.New("lab")
-	a.Restore(restored)
+	a.Restore(nil)
 	return newBalancer(testDeps(c, ipam.Combine(nil, a)))
 }
 
@@ -309,7 +310,7 @@ func TestOutageTouchesNoAssignedAddress(t *testing.T) {
 		t.Error("nobody will come back to a Service that could not be let go")
 	}
 	// What it gave up is still to be released, so it must not pass for done.
-	both := append(svc.Status.LoadBalancer.Ingress, service.StatusOf(netip.MustParseAddr("2001:db8::1")).Ingress...)
+	both := slices.Concat(svc.Status.LoadBalancer.Ingress, service.StatusOf(netip.MustParseAddr("2001:db8::1")).Ingress)
 	svc.Status.LoadBalancer.Ingress = both
 	if _, err := b.EnsureLoadBalancer(t.Context(), "", svc, nil); !errors.As(err, &retry) {
 		t.Errorf("a Service that gave up a family gets %v, and nobody comes back to it", err)

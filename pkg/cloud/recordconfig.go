@@ -84,7 +84,7 @@ func (c RecordConfig) validateCustomFields(path *field.Path) field.ErrorList {
 // description parses the template and tries it; nil for none.
 func (c RecordConfig) description() (*template.Template, error) {
 	if c.Description == "" {
-		return nil, nil
+		return nil, nil //nolint:nilnil // no template is an answer
 	}
 	t, err := template.New("description").Option("missingkey=error").Parse(c.Description)
 	if err != nil {

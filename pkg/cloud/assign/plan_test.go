@@ -102,31 +102,29 @@ func describe(p Plan) []string {
 		out = append(out, fmt.Sprintf("left with %d addresses", len(p.Status.Ingress)))
 	}
 	for _, c := range p.Claims {
-		line := "claim " + strings.TrimPrefix(c.Key.String(), "lab/default/")
+		words := []string{"claim", strings.TrimPrefix(c.Key.String(), "lab/default/")}
 		for _, pool := range c.Pools {
-			line += " " + pool.Name
+			words = append(words, pool.Name)
 		}
-		for what, a := range map[string]netip.Addr{" asked ": c.Addr} {
-			if a.IsValid() {
-				line += what + a.String()
-			}
+		if c.Addr.IsValid() {
+			words = append(words, "asked", c.Addr.String())
 		}
 		if c.Held.IsValid() {
-			line += " held " + c.Held.String()
+			words = append(words, "held", c.Held.String())
 		}
 		for _, f := range c.Former {
-			line += " from " + strings.TrimPrefix(f.String(), "lab/default/")
+			words = append(words, "from", strings.TrimPrefix(f.String(), "lab/default/"))
 		}
 		if c.Hostname != "" {
-			line += " as " + c.Hostname
+			words = append(words, "as", c.Hostname)
 		}
 		if c.Optional {
-			line += " optional"
+			words = append(words, "optional")
 		}
 		if c.HeldYields {
-			line += " yields"
+			words = append(words, "yields")
 		}
-		out = append(out, line)
+		out = append(out, strings.Join(words, " "))
 	}
 	return out
 }
@@ -268,11 +266,11 @@ func result(o Outcome) []string {
 	var out []string
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if o.Status != nil {
-		s := "status"
+		words := []string{"status"}
 		for _, in := range o.Status.Ingress {
-			s += " " + in.IP
+			words = append(words, in.IP)
 		}
-		add("%s", s)
+		add("%s", strings.Join(words, " "))
 	}
 	if o.Event != "" {
 		add("event %s", o.Event)
