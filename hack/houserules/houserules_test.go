@@ -22,7 +22,7 @@ func loadRepository(t *testing.T) *Tree {
 	}
 	// A walk that finds little would let every rule pass.
 	seen := map[string]bool{}
-	for _, f := range tree.goes {
+	for _, f := range tree.goFiles {
 		seen[f.dir()] = true
 		if within(f.path, "conformance") {
 			seen["conformance"] = true
@@ -52,6 +52,7 @@ func TestRepository(t *testing.T) {
 		{"import directions", tree.Imports},
 		{"package names", tree.PackageNames},
 		{"lengths", tree.Lengths},
+		{"rules of concepts.md", tree.ConceptsTested},
 		{"links", func() []string { return tree.Links(exists) }},
 	}
 	for _, r := range rules {
@@ -99,6 +100,7 @@ func TestBroken(t *testing.T) {
 		{"vague name", (*Tree).PackageNames, "pkg/api/util/a.go", "package util\n", "name it after what it does"},
 		{"long function", (*Tree).Lengths, "pkg/api/a.go", "package api\n" + long, "func f has 102 lines"},
 		{"long file", (*Tree).Lengths, "pkg/api/a.go", "package api\n" + strings.Repeat("\n", maxFileLines), "1001 lines"},
+		{"rule without a test", (*Tree).ConceptsTested, "docs/concepts.md", "| | |\n|---|---|\n| Z99 | It holds. |\n", "no test names rule Z99"},
 		{"dead link", func(t *Tree) []string { return t.Links(exists) }, "docs/a.md", "see [b](b.md#part)\n", "leads nowhere"},
 	}
 	for _, tc := range tests {

@@ -59,7 +59,7 @@ var mayUseNetboxtest = []string{netboxtest, "cmd/netboxtest", "conformance"}
 // Imports wants imports to run downwards only.
 func (t *Tree) Imports() []string {
 	var bad []string
-	for _, f := range t.goes {
+	for _, f := range t.goFiles {
 		own := layerOf(f.dir())
 		if own == nil {
 			bad = append(bad, fmt.Sprintf("%s: %s is in no layer: place it in hack/houserules/imports.go", f.path, f.dir()))
@@ -88,7 +88,7 @@ func layerOf(dir string) *layer {
 
 func (l *layer) allows(p string) bool { return within(p, l.folder) || withinAny(p, l.imports) }
 
-// within tells whether the package p is folder or below it.
+// within reports whether the package p is folder or below it.
 func within(p, folder string) bool {
 	return p == folder || strings.HasPrefix(p, folder+"/")
 }

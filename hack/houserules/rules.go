@@ -27,7 +27,7 @@ var vagueNames = []string{"util", "utils", "common", "helper", "helpers", "misc"
 // PackageDocs wants one package comment per package, in doc.go.
 func (t *Tree) PackageDocs() []string {
 	docs := map[string][]string{} // folder -> files with a package comment
-	for _, f := range t.goes {
+	for _, f := range t.goFiles {
 		if f.isTest() {
 			continue
 		}
@@ -60,7 +60,7 @@ const (
 // LicenceHeaders wants the licence at the head of every source file.
 func (t *Tree) LicenceHeaders() []string {
 	var bad []string
-	for _, f := range t.goes {
+	for _, f := range t.goFiles {
 		src := f.src
 		// The generator of deepcopy functions puts its build tag first.
 		if f.generated() {
@@ -78,7 +78,7 @@ func (t *Tree) LicenceHeaders() []string {
 	return bad
 }
 
-// headed tells whether a file with # comments begins with the licence; a
+// headed reports whether a file with # comments begins with the licence; a
 // shebang or a YAML document mark may come first.
 func headed(src string) bool {
 	if first, rest, _ := strings.Cut(src, "\n"); strings.HasPrefix(first, "#!") || first == "---" {
@@ -91,7 +91,7 @@ func headed(src string) bool {
 func (t *Tree) PackageNames() []string {
 	seen := map[string]bool{}
 	var bad []string
-	for _, f := range t.goes {
+	for _, f := range t.goFiles {
 		name := f.ast.Name.Name
 		if key := f.dir() + " " + name; !seen[key] && slices.Contains(vagueNames, strings.TrimSuffix(name, "_test")) {
 			seen[key] = true
@@ -105,7 +105,7 @@ func (t *Tree) PackageNames() []string {
 // long: their tables are.
 func (t *Tree) Lengths() []string {
 	var bad []string
-	for _, f := range t.goes {
+	for _, f := range t.goFiles {
 		if f.isTest() || f.generated() {
 			continue
 		}
@@ -134,7 +134,7 @@ func (t *Tree) lines(n ast.Node) int {
 func (t *Tree) FuncLines() (mean float64, p95 int) {
 	var lens []int
 	sum := 0
-	for _, f := range t.goes {
+	for _, f := range t.goFiles {
 		if f.isTest() || f.generated() {
 			continue
 		}
@@ -155,7 +155,7 @@ func (t *Tree) FuncLines() (mean float64, p95 int) {
 var mdLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
 // Links wants every relative link of a Markdown file to lead to a file. exists
-// tells whether a path relative to the tree's root is there.
+// reports whether a path relative to the tree's root is there.
 func (t *Tree) Links(exists func(string) bool) []string {
 	var bad []string
 	for _, f := range t.other {
@@ -169,6 +169,41 @@ func (t *Tree) Links(exists func(string) bool) []string {
 			}
 			if !exists(path.Join(path.Dir(f.path), target)) {
 				bad = append(bad, fmt.Sprintf("%s: link to %s leads nowhere", f.path, m[1]))
+			}
+		}
+	}
+	return bad
+}
+
+// concepts is where the rules are that users rely on, a number each.
+const concepts = "docs/concepts.md"
+
+var (
+	ruleRow  = regexp.MustCompile(`(?m)^\| ([A-Z][0-9]+) \|`)
+	ruleName = regexp.MustCompile(`\b[A-Z][0-9]+\b`)
+)
+
+// ConceptsTested wants every rule of docs/concepts.md to be named by a test, so
+// that a sentence which users rely on does not stand there unproved. A test names
+// it in the name of a case or in a comment; the contract suites of both stores
+// count as tests.
+func (t *Tree) ConceptsTested() []string {
+	named := map[string]bool{}
+	for _, f := range t.goFiles {
+		if f.isTest() || strings.HasSuffix(f.dir(), "/contracttest") {
+			for _, name := range ruleName.FindAllString(f.src, -1) {
+				named[name] = true
+			}
+		}
+	}
+	var bad []string
+	for _, f := range t.other {
+		if f.path != concepts {
+			continue
+		}
+		for _, m := range ruleRow.FindAllStringSubmatch(f.src, -1) {
+			if !named[m[1]] {
+				bad = append(bad, fmt.Sprintf("%s: no test names rule %s", f.path, m[1]))
 			}
 		}
 	}

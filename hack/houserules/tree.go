@@ -19,9 +19,9 @@ const Module = "github.com/bm-ccm/bm-ccm"
 
 // Tree is a source tree, read once and parsed.
 type Tree struct {
-	fset  *token.FileSet
-	goes  []goFile
-	other []textFile
+	fset    *token.FileSet
+	goFiles []goFile
+	other   []textFile
 }
 
 // goFile is one Go file; path is relative to the tree's root.
@@ -107,6 +107,6 @@ func (t *Tree) add(fsys fs.FS, p string) error {
 	if err != nil {
 		return err
 	}
-	t.goes = append(t.goes, goFile{path: p, src: string(src), ast: parsed})
+	t.goFiles = append(t.goFiles, goFile{path: p, src: string(src), ast: parsed})
 	return nil
 }
