@@ -59,7 +59,7 @@ func TestRun(t *testing.T) {
 	if err := run(dir, out); err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile(out)
+	got, err := os.ReadFile(out) //nolint:gosec // in a folder of this test
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -124,7 +124,8 @@ func local(w *testSnapshot) {
 	w.Services[0].Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 }
 
-func everywhere(addr string) []string { return []string{addr + ": a b c"} }
+// everywhere is what all nodes announce of the one Service.
+var everywhere = []string{"192.0.2.1: a b c"}
 
 func TestDecideWho(t *testing.T) {
 	now := metav1.Now()
@@ -133,11 +134,11 @@ func TestDecideWho(t *testing.T) {
 		change func(*testSnapshot)
 		want   []string
 	}{
-		{"Cluster: every node, with endpoints or without", func(*testSnapshot) {}, everywhere("192.0.2.1")},
+		{"Cluster: every node, with endpoints or without", func(*testSnapshot) {}, everywhere},
 		{"Local: nodes with endpoints", local, []string{"192.0.2.1: a b"}},
 		{"Cluster, no endpoint at all", func(w *testSnapshot) { clear(w.slices) }, nil},
 		{"Cluster, none is ready", func(w *testSnapshot) { w.onlyEndpoints(unready("a")) }, nil},
-		{"Cluster, all terminate and one serves", func(w *testSnapshot) { w.onlyEndpoints(leaving("a"), dying("b")) }, everywhere("192.0.2.1")},
+		{"Cluster, all terminate and one serves", func(w *testSnapshot) { w.onlyEndpoints(leaving("a"), dying("b")) }, everywhere},
 		{"Cluster, all terminate and none serves", func(w *testSnapshot) { w.onlyEndpoints(dying("a")) }, nil},
 		{"Local, one unready", func(w *testSnapshot) { local(w); w.onlyEndpoints(ready("a"), unready("b")) }, []string{"192.0.2.1: a"}},
 		{"Local, one terminating leaves to the ready one", func(w *testSnapshot) { local(w); w.onlyEndpoints(ready("a"), leaving("b")) }, []string{"192.0.2.1: a"}},
@@ -145,7 +146,7 @@ func TestDecideWho(t *testing.T) {
 		{"Local, endpoints in two slices", func(w *testSnapshot) {
 			local(w)
 			w.endpoints("web", discoveryv1.AddressTypeIPv4, ready("c"))
-		}, everywhere("192.0.2.1")},
+		}, everywhere},
 		{"Local, endpoint on no node", func(w *testSnapshot) {
 			local(w)
 			w.onlyEndpoints(discoveryv1.Endpoint{})
@@ -162,7 +163,7 @@ func TestDecideWho(t *testing.T) {
 		{"ipMode Proxy", func(w *testSnapshot) {
 			w.Services[0].Status.LoadBalancer.Ingress[0].IPMode = ptr.To(corev1.LoadBalancerIPModeProxy)
 		}, nil},
-		{"no ipMode", func(w *testSnapshot) { w.Services[0].Status.LoadBalancer.Ingress[0].IPMode = nil }, everywhere("192.0.2.1")},
+		{"no ipMode", func(w *testSnapshot) { w.Services[0].Status.LoadBalancer.Ingress[0].IPMode = nil }, everywhere},
 		{"not an address", func(w *testSnapshot) { w.Services[0].Status.LoadBalancer.Ingress[0].IP = "300.1.1.1" }, nil},
 		{"being deleted", func(w *testSnapshot) { w.Services[0].DeletionTimestamp = &now }, nil},
 		{"foreign class", func(w *testSnapshot) { w.Services[0].Spec.LoadBalancerClass = new("example.com/public") }, nil},
@@ -172,7 +173,7 @@ func TestDecideWho(t *testing.T) {
 		{"no class and a default", func(w *testSnapshot) {
 			w.Services[0].Spec.LoadBalancerClass = nil
 			w.Classes[0].Spec.Default = true
-		}, everywhere("192.0.2.1")},
+		}, everywhere},
 		{"no class and two defaults", func(w *testSnapshot) {
 			w.Services[0].Spec.LoadBalancerClass = nil
 			w.Classes[0].Spec.Default = true
@@ -185,7 +186,7 @@ func TestDecideWho(t *testing.T) {
 			other := testClass("other")
 			other.Spec.Default = true
 			w.Classes = append(w.Classes, other)
-		}, everywhere("192.0.2.1")},
+		}, everywhere},
 		{"class for some nodes", func(w *testSnapshot) {
 			w.Classes[0].Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/hostname": "b"}}
 		}, []string{"192.0.2.1: b"}},
@@ -198,8 +199,8 @@ func TestDecideWho(t *testing.T) {
 		{"node about to be removed by the autoscaler", func(w *testSnapshot) {
 			w.node("b").Spec.Taints = []corev1.Taint{{Key: taintAutoscaler}}
 		}, []string{"192.0.2.1: a c"}},
-		{"node not Ready by the API", func(w *testSnapshot) { w.node("a").Status.Conditions[0].Status = corev1.ConditionUnknown }, everywhere("192.0.2.1")},
-		{"node cordoned", func(w *testSnapshot) { w.node("a").Spec.Unschedulable = true }, everywhere("192.0.2.1")},
+		{"node not Ready by the API", func(w *testSnapshot) { w.node("a").Status.Conditions[0].Status = corev1.ConditionUnknown }, everywhere},
+		{"node cordoned", func(w *testSnapshot) { w.node("a").Spec.Unschedulable = true }, everywhere},
 		{"kube-proxy unhealthy", func(w *testSnapshot) { w.ProxyUnhealthy = "503" }, nil},
 		{"IPv6 address with IPv6 endpoints", func(w *testSnapshot) {
 			w.Services[0] = testService("web", "192.0.2.1", "2001:db8::1")
@@ -207,7 +208,7 @@ func TestDecideWho(t *testing.T) {
 			local(w)
 		}, []string{"192.0.2.1: a b", "2001:db8::1: c"}},
 		{"IPv6 address without IPv6 endpoints", func(w *testSnapshot) { w.Services[0] = testService("web", "2001:db8::1") }, nil},
-		{"IPv4-mapped address", func(w *testSnapshot) { w.Services[0] = testService("web", "::ffff:192.0.2.1") }, everywhere("192.0.2.1")},
+		{"IPv4-mapped address", func(w *testSnapshot) { w.Services[0] = testService("web", "::ffff:192.0.2.1") }, everywhere},
 		{"shared address, one Service without endpoints", func(w *testSnapshot) {
 			w.Services = append(w.Services, testService("api", "192.0.2.1"))
 			local(w)
@@ -218,7 +219,7 @@ func TestDecideWho(t *testing.T) {
 			w.Services = append(w.Services, api)
 			w.endpoints("api", discoveryv1.AddressTypeIPv4, ready("c"))
 			local(w)
-		}, everywhere("192.0.2.1")},
+		}, everywhere},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -417,8 +418,8 @@ func randomSnapshot(r *rand.Rand) *testSnapshot {
 // TestDecideProperties checks on random input what must hold on any.
 func TestDecideProperties(t *testing.T) {
 	for seed := range uint64(3000) {
-		w := randomSnapshot(rand.New(rand.NewPCG(seed, 1)))
-		announcers := map[string]int{} // by service
+		w := randomSnapshot(rand.New(rand.NewPCG(seed, 1))) //nolint:gosec // a failure must be repeatable
+		announcers := map[string]int{}                      // by service
 		for _, n := range w.Nodes {
 			d := Decide(n.Name, &w.Snapshot)
 			checkDecision(t, seed, w, n, d)

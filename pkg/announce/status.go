@@ -57,7 +57,9 @@ func (r *report) status() v1alpha1.NodeAnnouncementStatus {
 }
 
 // clamp32 makes a count fit the API, whose integers have 32 bits.
-func clamp32(n int) int32 { return int32(min(n, math.MaxInt32)) }
+func clamp32(n int) int32 {
+	return int32(min(n, math.MaxInt32)) //nolint:gosec // cut off just here
+}
 
 // announcedClasses groups the addresses by class, both in the order of the
 // addresses, so that equal decisions give equal statuses. Those above

@@ -143,15 +143,16 @@ func (p *Peer) readRefusal(conn net.Conn, source netip.Addr) string {
 // before anything is read or allocated for it: what is on that port may be no
 // BGP at all.
 func readMessage(r io.Reader) (*bgp.BGPMessage, error) {
-	header := make([]byte, bgp.BGP_HEADER_LENGTH)
-	if _, err := io.ReadFull(r, header); err != nil {
+	var header [bgp.BGP_HEADER_LENGTH]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return nil, fmt.Errorf("reading the header of a BGP message: %w", err)
 	}
 	length := int(binary.BigEndian.Uint16(header[16:18]))
 	if length < bgp.BGP_HEADER_LENGTH || length > bgp.BGP_MAX_MESSAGE_LENGTH {
 		return nil, fmt.Errorf("a BGP message cannot have %d octets", length)
 	}
-	message := append(header, make([]byte, length-bgp.BGP_HEADER_LENGTH)...)
+	message := make([]byte, length)
+	copy(message, header[:])
 	if _, err := io.ReadFull(r, message[bgp.BGP_HEADER_LENGTH:]); err != nil {
 		return nil, fmt.Errorf("reading a BGP message of %d octets: %w", length, err)
 	}

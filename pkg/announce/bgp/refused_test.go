@@ -148,7 +148,8 @@ func TestUnreachable(t *testing.T) {
 		setPeers(t, s, nil, p)
 		down(t, s, "no route to")
 		r.Exec("ip", "addr", "add", late+"/32", "dev", "lo")
-		if out, err := exec.CommandContext(t.Context(), "ip", "route", "add", late, "via", r.Addr4.String()).CombinedOutput(); err != nil {
+		add := exec.CommandContext(t.Context(), "ip", "route", "add", late, "via", r.Addr4.String()) //nolint:gosec // addresses of this test
+		if out, err := add.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		r.Configure(fmt.Sprintf("router bgp %d", frrtest.ASN), "neighbor "+r.Local4.String()+" ebgp-multihop 2",
