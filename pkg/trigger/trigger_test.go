@@ -68,6 +68,7 @@ func TestFireWhileAtWork(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait() // also what orders the read below after the last write
 		if rounds != 2 {
 			t.Errorf("%d rounds, want 2", rounds)
 		}
