@@ -87,15 +87,15 @@ func (b *circuitBreaker) learn(err error, report func(error)) {
 	}
 	report(err) // after last: whoever is held back from now on names it
 	state := b.breaker.State()
-	paused := time.Now().Before(b.resume)
+	pause := max(time.Until(b.resume), 0)
 	switch {
-	case !b.open && (state == gobreaker.StateOpen || paused):
+	case !b.open && (state == gobreaker.StateOpen || pause > 0):
 		b.open = true
 		circuitOpen.Set(1)
-		klog.Background().Info("NetBox does not answer, circuit opened", "url", b.url, "err", b.last)
-	case b.open && !failed && state == gobreaker.StateClosed && !paused && !errors.Is(err, errCallerGaveUp):
+		klog.Background().Info("NetBox circuit opened, requests are held back", "url", b.url, "retryAfter", pause.Round(time.Second), "err", b.last)
+	case b.open && !failed && state == gobreaker.StateClosed && pause == 0 && !errors.Is(err, errCallerGaveUp):
 		b.open = false
 		circuitOpen.Set(0)
-		klog.Background().Info("NetBox answers again, circuit closed", "url", b.url)
+		klog.Background().Info("NetBox circuit closed, requests go out again", "url", b.url)
 	}
 }
