@@ -39,7 +39,8 @@ and the pools, and audit compares NetBox with the Services of the cluster.`,
 	return cmd
 }
 
-// interruptible runs a command until it ends or the user stops it.
+// interruptible runs a command until it ends or the user stops it: a request to a
+// NetBox that does not answer has a deadline, and a check sends many of them.
 func interruptible(run func(context.Context, *cobra.Command) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
@@ -94,7 +95,8 @@ func kubeConfig(file string) (*rest.Config, error) {
 	return config, err
 }
 
-// lookOptions are the flags of the commands that look at NetBox and the cluster.
+// lookOptions are the flags of the commands that look at NetBox and the cluster,
+// and change neither. They run in the controller's pod without any but the first.
 type lookOptions struct {
 	cloudConfig, kubeconfig string
 	output                  outputFlag
@@ -108,7 +110,8 @@ func (o *lookOptions) addFlags(f *pflag.FlagSet) {
 	f.VarP(&o.output, "output", "o", "text or json")
 }
 
-// outputFlag is the value of -o.
+// outputFlag is the value of -o. It is checked when it is set, before anything is
+// asked of NetBox or the cluster.
 type outputFlag string
 
 // String implements pflag.Value.

@@ -18,7 +18,7 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 )
 
-// The exit codes of netbox audit beside 0.
+// The exit codes of netbox audit beside 0, as diff(1) has them.
 const (
 	exitDifferences = 1
 	exitUnknown     = 2
@@ -27,7 +27,7 @@ const (
 // auditOptions are the flags of netbox audit.
 type auditOptions struct {
 	lookOptions
-	// audit compares; cloud.Audit.
+	// audit compares; cloud.Audit, but in tests.
 	audit func(context.Context, *cloud.Config, *rest.Config) ([]ipam.Finding, error)
 }
 
@@ -92,7 +92,8 @@ func (o *auditOptions) differences(ctx context.Context) ([]ipam.Finding, error) 
 	return o.audit(ctx, config, kube)
 }
 
-// differenceRow is a difference in JSON.
+// differenceRow is a difference in JSON. The names of its fields are an interface:
+// scripts read them.
 type differenceRow struct {
 	Kind    ipam.FindingKind `json:"kind"`
 	Service string           `json:"service,omitempty"`

@@ -55,6 +55,8 @@ func (o *checkOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := required(map[string]string{"cloud-config": o.cloudConfig}); err != nil {
 		return err
 	}
+	// Without a configuration there is nothing to verify; whatever is wrong from here
+	// on is a finding, as far as that is possible.
 	config, nb, err := cloudNetBox(o.cloudConfig)
 	if err != nil {
 		return err
@@ -106,6 +108,7 @@ func (o *checkOptions) pools(ctx context.Context) ([]ipam.Pool, *provision.Findi
 	}
 	list, err := api.Pools.List(ctx, metav1.ListOptions{})
 	if err != nil {
+		// No error: NetBox can be verified all the same.
 		return nil, &provision.Finding{Result: provision.ResultFail, What: what, Detail: fmt.Sprintf("reading the AddressPools of the cluster: %v", err)}, nil
 	}
 	if len(list.Items) == 0 {

@@ -22,10 +22,14 @@ import (
 
 // initOptions are the flags of netbox init.
 type initOptions struct {
+	// url, tokenFile and caFile are how to reach NetBox as an administrator.
 	url, tokenFile, caFile string
-	access                 schema.Access
-	print                  bool
-	out                    string
+	// access is what the cluster's own token may do.
+	access schema.Access
+	// print shows what access needs, and asks no NetBox.
+	print bool
+	// out is the file for the token; empty prints it.
+	out string
 }
 
 // newNetBoxInitCommand returns the command that an administrator runs once for each
@@ -98,6 +102,8 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 		return err
 	}
 	if o.print {
+		// What is printed is what the other way writes: nobody has to keep a second
+		// description in step with it.
 		if err := writeJSON(cmd.OutOrStdout(), o.access.Plan()); err != nil {
 			return err
 		}
@@ -119,6 +125,8 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	if err != nil {
 		return asFlags(err)
 	}
+	// A token for a NetBox that is not as it must be would only move the failure into
+	// the cluster.
 	switch {
 	case wrong == 1:
 		return errors.New("1 item needs manual correction, see WRONG above; no token was created")
@@ -167,6 +175,7 @@ func (o *initOptions) token(ctx context.Context, client *netbox.Client, user int
 			return nil
 		}
 	}
+	// Before the token: one that cannot be kept would have to be revoked by hand.
 	file, err := newTokenFile(o.out)
 	if err != nil {
 		return err

@@ -40,7 +40,7 @@ func newTTLCache[T any](ask func(context.Context) (T, error)) *ttlCache[T] {
 // NetBox is away, what was known last counts, unless maxAge is 0: whoever waits
 // for an address is better served by a prefix of yesterday than by an error.
 func (c *ttlCache[T]) get(ctx context.Context, maxAge time.Duration) (T, error) {
-	if value, err, ok := c.recent(maxAge); ok {
+	if value, ok, err := c.recent(maxAge); ok {
 		return value, err
 	}
 	var none T
@@ -89,14 +89,14 @@ func (c *ttlCache[T]) refresh(ctx context.Context) error {
 
 // recent returns what is known if that is new enough, or if asking has just
 // failed: a backlog of Services must not wait for a dead NetBox once each.
-func (c *ttlCache[T]) recent(maxAge time.Duration) (value T, err error, ok bool) { //nolint:revive,staticcheck // ok comes last
+func (c *ttlCache[T]) recent(maxAge time.Duration) (value T, ok bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.wrong != nil {
 		maxAge = min(maxAge, absentTTL)
 	}
 	ok = c.known && maxAge > 0 && (time.Since(c.at) < maxAge || time.Since(c.failed) < absentTTL)
-	return c.value, c.answerError(), ok
+	return c.value, ok, c.answerError()
 }
 
 // answerError is the part of the answer that is an error; the caller holds mu.

@@ -17,13 +17,15 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
 )
 
-// test is one part of the suite.
+// test is one part of the suite. Each has a scene of its own, so that they do not
+// depend on their order, and leave nothing in a real NetBox.
 type test struct {
 	name string
 	run  func(*testing.T, *scene)
 }
 
-// Run tests the allocator against a NetBox.
+// Run tests the allocator against a NetBox. Nothing here knows whether that is the
+// one in memory or a real one: where the two differ, one of the runs fails.
 func Run(t *testing.T, target Target) {
 	tests := []test{
 		{"a claim is recorded, found and released", testLifeCycle},
@@ -61,6 +63,7 @@ func Run(t *testing.T, target Target) {
 	}
 }
 
+// claim wants a claim and returns its address.
 func claim(t *testing.T, a *netbox.Allocator, r ipam.Request) string {
 	t.Helper()
 	c, err := a.Claim(t.Context(), r)
@@ -73,6 +76,8 @@ func claim(t *testing.T, a *netbox.Allocator, r ipam.Request) string {
 	return c.Addr.String()
 }
 
+// wantClaims compares all that this run has in NetBox, so that nothing is left over
+// either.
 func wantClaims(t *testing.T, s *scene, want map[string]string) {
 	t.Helper()
 	if diff := cmp.Diff(want, s.claims(t)); diff != "" {
@@ -80,6 +85,9 @@ func wantClaims(t *testing.T, s *scene, want map[string]string) {
 	}
 }
 
+// testLifeCycle is the way of most claims: whatever else changes, an address is
+// recorded with its owner, found again by a process that knows nothing, and gone
+// after its release.
 func testLifeCycle(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	r := s.request("web", s.pool(t, "198.18.0.0/28"))
@@ -118,6 +126,7 @@ func testLifeCycle(t *testing.T, s *scene) {
 	}
 }
 
+// testIPv6 claims an address of each family for one Service: two keys, two records.
 func testIPv6(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	v6, v4 := s.pool(t, "2001:db8:c::/64"), s.pool(t, "198.18.0.0/28")
@@ -131,6 +140,8 @@ func testIPv6(t *testing.T, s *scene) {
 	}
 }
 
+// testRacingClaims lets two controllers claim at once, as two do for a moment when the
+// leader changes.
 func testRacingClaims(t *testing.T, s *scene) {
 	const n = 40
 	pool := s.pool(t, "198.18.0.0/24")
@@ -161,6 +172,7 @@ func testRacingClaims(t *testing.T, s *scene) {
 	wantClaims(t, s, want)
 }
 
+// testRacingKey is what the unique field is for.
 func testRacingKey(t *testing.T, s *scene) {
 	pool := s.pool(t, "198.18.0.0/28")
 	got := map[string]bool{}
@@ -189,6 +201,7 @@ func testRacingKey(t *testing.T, s *scene) {
 	wantClaims(t, s, map[string]string{"198.18.0.1": "web/ipv4"})
 }
 
+// testFull wants the last address to be found, and who gets none to be told why.
 func testFull(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	pool := s.pool(t, "198.18.0.0/30")
@@ -219,6 +232,7 @@ func testFull(t *testing.T, s *scene) {
 	}
 }
 
+// testNextPrefix goes on with the next prefix of a pool when one is full.
 func testNextPrefix(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	pool := s.pool(t, "198.18.0.0/31", "198.18.1.0/28")
@@ -229,6 +243,7 @@ func testNextPrefix(t *testing.T, s *scene) {
 	}
 }
 
+// testAsked claims the address that the user names, whatever is free below it.
 func testAsked(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	r := s.request("web", s.pool(t, "198.18.0.0/28"))
@@ -250,6 +265,7 @@ func testAsked(t *testing.T, s *scene) {
 	wantClaims(t, s, map[string]string{"198.18.0.7": "web/ipv4"})
 }
 
+// testAskedTaken wants whoever has the address to be named.
 func testAskedTaken(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	pool := s.pool(t, "198.18.0.0/28")
@@ -266,6 +282,8 @@ func testAskedTaken(t *testing.T, s *scene) {
 	wantClaims(t, s, map[string]string{"198.18.0.7": "", "198.18.0.1": "first/ipv4"})
 }
 
+// testChange moves a claim to another address, with the record of the old one gone
+// only when the Service has the new one.
 func testChange(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	pool := s.pool(t, "198.18.0.0/28")
@@ -333,6 +351,8 @@ func testChangeBrokenOff(t *testing.T, s *scene) {
 	})
 }
 
+// testByHand is the way of an engineer who assigns addresses in NetBox: the claim
+// field and nothing else. What else the record says stays as written.
 func testByHand(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	pool := s.pool(t, "198.18.0.0/28")
@@ -349,6 +369,8 @@ func testByHand(t *testing.T, s *scene) {
 	}
 }
 
+// testByHandOutside refuses an address that no pool of the Service holds: NetBox alone
+// cannot give a Service what the cluster's administrator has not allowed.
 func testByHandOutside(t *testing.T, s *scene) {
 	pool := s.pool(t, "198.18.0.0/28")
 	s.record(t, "198.18.1.9/28", "web/ipv4", nil)
@@ -359,6 +381,8 @@ func testByHandOutside(t *testing.T, s *scene) {
 	wantClaims(t, s, map[string]string{"198.18.1.9": "web/ipv4"})
 }
 
+// testNewUID: a Service that was deleted and made again keeps its address, if it comes
+// before the release.
 func testNewUID(t *testing.T, s *scene) {
 	pool := s.pool(t, "198.18.0.0/28")
 	claim(t, s.allocator(t), s.request("web", pool))
@@ -372,6 +396,8 @@ func testNewUID(t *testing.T, s *scene) {
 	}
 }
 
+// testTwoClusters: two clusters with one name have the same keys, and each would take
+// the other's records for its own but for the UID.
 func testTwoClusters(t *testing.T, s *scene) {
 	pool := s.pool(t, "198.18.0.0/28")
 	r := s.request("web", pool)
@@ -390,6 +416,7 @@ func testTwoClusters(t *testing.T, s *scene) {
 	wantClaims(t, s, map[string]string{"198.18.0.1": "web/ipv4"})
 }
 
+// testForeign releases nothing that belongs to somebody else by now.
 func testForeign(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	r := s.request("web", s.pool(t, "198.18.0.0/28"))
@@ -406,6 +433,8 @@ func testForeign(t *testing.T, s *scene) {
 	wantClaims(t, s, map[string]string{"198.18.0.1": ""})
 }
 
+// testReleaseMany: NetBox refuses a list of deletions as a whole if one of them is
+// gone (4.7), and the others must go all the same.
 func testReleaseMany(t *testing.T, s *scene) {
 	const n = 20
 	a := s.allocator(t)
@@ -427,6 +456,7 @@ func testReleaseMany(t *testing.T, s *scene) {
 	wantClaims(t, s, map[string]string{})
 }
 
+// testMissing wants sentences that name the pool and its field.
 func testMissing(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	pool := s.pool(t, "198.18.0.0/28")
@@ -445,6 +475,7 @@ func testMissing(t *testing.T, s *scene) {
 	}
 }
 
+// testUsage counts by family, records of others included.
 func testUsage(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	pool := s.pool(t, "198.18.0.0/28", "198.18.1.0/31", "2001:db8:c::/120")

@@ -39,6 +39,7 @@ var poolTests = []test{
 	{"what is wrong with reserved addresses", testReservedProblems},
 }
 
+// poolOf is a pool with this source.
 func poolOf(source v1alpha1.NetBoxSource) ipam.Pool {
 	return ipam.Pool{Name: "public", Spec: v1alpha1.AddressPoolSpec{NetBox: &source}}
 }
@@ -61,6 +62,7 @@ func resolved(t *testing.T, a *netbox.Allocator, p ipam.Pool) ipam.Pool {
 	return p
 }
 
+// prefix makes a prefix in this run's VRF.
 func (s *scene) prefix(t *testing.T, cidr string, fields map[string]any) object {
 	t.Helper()
 	return s.make(t, "ipam/prefixes/", s.inVRF(map[string]any{"prefix": cidr, "status": "active"}, fields))
@@ -77,6 +79,7 @@ func (s *scene) ipRange(t *testing.T, text string, fields map[string]any) object
 	return s.make(t, "ipam/ip-ranges/", s.inVRF(map[string]any{"start_address": first + mask, "end_address": last + mask, "status": "active"}, fields))
 }
 
+// inVRF adds to fields that they are of this run's VRF.
 func (s *scene) inVRF(fields, more map[string]any) map[string]any {
 	fields["vrf"] = s.vrf.id
 	maps.Copy(fields, more)
@@ -90,15 +93,19 @@ func (s *scene) named(t *testing.T, path, suffix string) (slug string, o object)
 	return slug, s.make(t, path, map[string]any{"name": slug, "slug": slug})
 }
 
+// tagged are the fields of something with a tag.
 func tagged(slug string) map[string]any {
 	return map[string]any{"tags": []map[string]any{{"slug": slug}}}
 }
 
+// patch changes something as an engineer would.
 func (s *scene) patch(t *testing.T, o object, fields map[string]any) {
 	t.Helper()
 	s.admin(t, http.MethodPatch, fmt.Sprintf("%s%d/", o.path, o.id), fields, nil)
 }
 
+// wantProblem wants an error to be this sentence: users read it in an Event, and it is
+// all they have.
 func wantProblem(t *testing.T, err error, want string) {
 	t.Helper()
 	if !errors.As(err, new(*ipam.ConfigError)) || err.Error() != want {
@@ -106,6 +113,7 @@ func wantProblem(t *testing.T, err error, want string) {
 	}
 }
 
+// wantUsage wants a pool to have these figures.
 func wantUsage(t *testing.T, a *netbox.Allocator, p ipam.Pool, want map[ipam.Family]ipam.Usage) {
 	t.Helper()
 	got, err := a.Usage(t.Context(), p)
@@ -117,6 +125,7 @@ func wantUsage(t *testing.T, a *netbox.Allocator, p ipam.Pool, want map[ipam.Fam
 	}
 }
 
+// testRange claims in an IP range, of which both ends count.
 func testRange(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	s.ipRange(t, "198.18.0.10-198.18.0.11", nil)
@@ -147,6 +156,8 @@ func testRange(t *testing.T, s *scene) {
 	wantClaims(t, s, map[string]string{"198.18.0.9": "", "198.18.0.11": "asked/ipv4", "2001:db8:c::10": "web/ipv6"})
 }
 
+// testOrder wants prefixes before ranges before what the selector finds, and each only
+// once.
 func testOrder(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	tag, _ := s.named(t, "extras/tags/", "")
@@ -176,6 +187,8 @@ func testOrder(t *testing.T, s *scene) {
 	wantUsage(t, a, p, map[ipam.Family]ipam.Usage{ipam.IPv4: {Capacity: 5, Used: 5}})
 }
 
+// testRangeProblems: a range that NetBox would never give an address of is reported,
+// and not taken for full.
 func testRangeProblems(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	s.ipRange(t, "198.18.0.10-198.18.0.11", map[string]any{"mark_populated": true})
@@ -193,6 +206,8 @@ func testRangeProblems(t *testing.T, s *scene) {
 	wantClaims(t, s, map[string]string{})
 }
 
+// testPassedOver claims in what works of a pool, and reports what does not once nothing
+// else is left.
 func testPassedOver(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	s.prefix(t, "198.18.1.0/32", nil)
@@ -212,6 +227,7 @@ func testPassedOver(t *testing.T, s *scene) {
 	}
 }
 
+// testSelector finds what has the tag, role, tenant and site, and is for addresses.
 func testSelector(t *testing.T, s *scene) {
 	tag, _ := s.named(t, "extras/tags/", "")
 	role, roleID := s.named(t, "ipam/roles/", "")
@@ -258,6 +274,8 @@ func testSelector(t *testing.T, s *scene) {
 	}
 }
 
+// testJoins: what engineers tag joins the pool by itself. What leaves it keeps its
+// addresses.
 func testJoins(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	tag, _ := s.named(t, "extras/tags/", "")
@@ -281,6 +299,7 @@ func testJoins(t *testing.T, s *scene) {
 	}
 }
 
+// testSelectorProblems wants a selector that finds nothing to say what to do in NetBox.
 func testSelectorProblems(t *testing.T, s *scene) {
 	tag, _ := s.named(t, "extras/tags/", "")
 	tenant, _ := s.named(t, "tenancy/tenants/", "")
@@ -314,6 +333,7 @@ func testSelectorProblems(t *testing.T, s *scene) {
 	}
 }
 
+// testAvoidBuggy leaves out addresses that end in .0 or .255, which NetBox cannot do.
 func testAvoidBuggy(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	s.ipRange(t, "198.18.0.254-198.18.0.255", nil)
@@ -394,6 +414,7 @@ func (s *scene) race(t *testing.T, n int, p ipam.Pool) []netip.Addr {
 	return got
 }
 
+// testUsageOnce counts each address once, however often the pool names it.
 func testUsageOnce(t *testing.T, s *scene) {
 	s.prefix(t, "198.18.0.0/24", nil)
 	s.prefix(t, "198.18.0.0/28", nil)

@@ -41,6 +41,7 @@ func (s *scene) recordAt(t *testing.T, host string) address {
 	return address{}
 }
 
+// wantMoved wants a claim to say that its record is of another address.
 func wantMoved(t *testing.T, a *netbox.Allocator, r ipam.Request, recorded string) {
 	t.Helper()
 	_, err := a.Claim(t.Context(), r)
@@ -181,6 +182,7 @@ func testReaddressed(t *testing.T, s *scene) {
 	}
 }
 
+// testRetain keeps an address for the next Service of that name, and from all others.
 func testRetain(t *testing.T, s *scene) {
 	pool := s.pool(t, "198.18.0.0/28")
 	a := s.allocator(t)
@@ -308,6 +310,7 @@ func testRecord(t *testing.T, s *scene) {
 	}
 }
 
+// testAudit wants each kind of mistake to be found in a real list of records.
 func testAudit(t *testing.T, s *scene) {
 	pool := s.pool(t, "198.18.0.0/28")
 	a := s.allocator(t)

@@ -71,12 +71,15 @@ func (s *scene) stock(t *testing.T, hosts ...string) (p ipam.Pool, tenant object
 	return poolOf(v1alpha1.NetBoxSource{Reserved: &v1alpha1.NetBoxReserved{Tenant: slug}}), tenant
 }
 
+// reserve makes a reserved address as an engineer would.
 func (s *scene) reserve(t *testing.T, host string, tenant object, fields map[string]any) object {
 	t.Helper()
 	return s.make(t, "ipam/ip-addresses/", s.inVRF(map[string]any{
 		"address": host, "status": "reserved", "tenant": tenant.id, "description": "kept for load balancers"}, fields))
 }
 
+// testReserved claims and gives back addresses that engineers have reserved: the record
+// is never deleted.
 func testReserved(t *testing.T, s *scene) {
 	p, tenant := s.stock(t, "198.18.0.3/24", "198.18.0.2/24", "2001:db8:c::5/64")
 	a := s.allocator(t)
@@ -126,6 +129,7 @@ func testReserved(t *testing.T, s *scene) {
 	}
 }
 
+// testReservedAsked claims the reserved address that the user names.
 func testReservedAsked(t *testing.T, s *scene) {
 	if !s.hasETags(t) {
 		t.Skip("NetBox before 4.6 keeps no stock")
@@ -154,6 +158,8 @@ func testReservedAsked(t *testing.T, s *scene) {
 	}
 }
 
+// testReservedRacing lets two controllers want the same records. Only their ETags keep
+// them apart.
 func testReservedRacing(t *testing.T, s *scene) {
 	if !s.hasETags(t) {
 		t.Skip("NetBox before 4.6 keeps no stock")
@@ -171,6 +177,7 @@ func testReservedRacing(t *testing.T, s *scene) {
 	}
 }
 
+// testReservedProblems wants to know a missing right from a missing address.
 func testReservedProblems(t *testing.T, s *scene) {
 	if !s.hasETags(t) {
 		t.Skip("NetBox before 4.6 keeps no stock")

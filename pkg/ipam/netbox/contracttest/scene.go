@@ -51,6 +51,7 @@ type object struct {
 	id   int64
 }
 
+// newScene begins a run, with names that no other run has.
 func newScene(t *testing.T, target Target) *scene {
 	t.Helper()
 	name := "contract-" + strings.ToLower(rand.Text()[:8])
@@ -73,6 +74,7 @@ func (s *scene) pool(t *testing.T, prefixes ...string) ipam.Pool {
 // allocator returns a fresh one, as after a restart.
 func (s *scene) allocator(t *testing.T) *netbox.Allocator { return s.allocatorOf(t, clusterUID) }
 
+// allocatorOf returns that of a cluster with this UID.
 func (s *scene) allocatorOf(t *testing.T, uid string) *netbox.Allocator {
 	t.Helper()
 	c, err := s.client()
@@ -82,10 +84,12 @@ func (s *scene) allocatorOf(t *testing.T, uid string) *netbox.Allocator {
 	return netbox.NewAllocator(c, s.target.Cluster, uid, netbox.Record{})
 }
 
+// client has the token of the cluster, with the rights that it has in production.
 func (s *scene) client() (*client.Client, error) {
 	return client.NewClient(client.Options{URL: s.target.URL, TokenFile: s.target.TokenFile, Timeout: 30 * time.Second})
 }
 
+// request asks for an address for a Service, of the family of the first pool.
 func (s *scene) request(service string, pools ...ipam.Pool) ipam.Request {
 	family := ipam.IPv4
 	if ranges, err := pools[0].Ranges(); err == nil {
@@ -117,6 +121,7 @@ type slug struct {
 	Slug string `json:"slug"`
 }
 
+// objectPath is the path of an address.
 func objectPath(id int64) string { return fmt.Sprintf("ipam/ip-addresses/%d/", id) }
 
 // addresses returns all addresses of this run's VRF, by id.
@@ -158,6 +163,7 @@ func (s *scene) ours(service string) map[string]any {
 	return map[string]any{"k8s_cluster": s.target.Cluster, "k8s_cluster_uid": clusterUID, "k8s_service_uid": "uid-of-" + service}
 }
 
+// make makes something in NetBox, and removes it after the run.
 func (s *scene) make(t *testing.T, path string, fields map[string]any) object {
 	t.Helper()
 	var out struct {
@@ -169,6 +175,7 @@ func (s *scene) make(t *testing.T, path string, fields map[string]any) object {
 	return o
 }
 
+// remove removes something, and first what keeps NetBox from it.
 func (s *scene) remove(t *testing.T, o object) {
 	t.Helper()
 	if o == s.vrf {
@@ -181,11 +188,13 @@ func (s *scene) remove(t *testing.T, o object) {
 	}
 }
 
+// change changes custom fields of an address as an engineer would.
 func (s *scene) change(t *testing.T, id int64, fields map[string]any) {
 	t.Helper()
 	s.admin(t, http.MethodPatch, objectPath(id), map[string]any{"custom_fields": fields}, nil)
 }
 
+// admin sends a request that must succeed.
 func (s *scene) admin(t *testing.T, method, path string, in, out any) {
 	t.Helper()
 	status, body := s.send(t, method, path, in)
@@ -200,6 +209,7 @@ func (s *scene) admin(t *testing.T, method, path string, in, out any) {
 	}
 }
 
+// send sends a request with the administrator's token, past the code under test.
 func (s *scene) send(t *testing.T, method, path string, in any) (int, []byte) {
 	t.Helper()
 	var body io.Reader
