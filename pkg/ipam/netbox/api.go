@@ -110,8 +110,3 @@ func isGoodItem(item json.RawMessage) bool { return string(item) == "{}" || stri
 // errChanging says that a record was changed by others whenever it was to be
 // deleted.
 var errChanging = errors.New("somebody else keeps changing it in NetBox")
-
-func forbiddenDelete(r record) error {
-	return &ipam.ConfigError{Problem: fmt.Sprintf(
-		"the NetBox token may not delete address %d (%s): grant delete on %s, with a constraint on custom field %s if it is fenced", r.id, r.addr, schema.ObjectType, schema.FieldCluster)}
-}

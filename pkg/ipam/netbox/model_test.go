@@ -67,7 +67,7 @@ type modelled struct {
 	// byHand tells that the record of kept is the engineer's.
 	byHand bool
 	// moving: NetBox has two records of it, since its status names its new address
-	// and the former one is not yet let go, or the engineer wants it elsewhere.
+	// and the former one is not yet released, or the engineer wants it elsewhere.
 	// Retain keeps the one that holds the key itself.
 	moving bool
 	// wish is where the engineer wants to have it, other than where it is.
@@ -256,7 +256,7 @@ func (g *game) granted(s *modelled, addr netip.Addr) {
 		g.wrong("%s got %s, want %s", s.name, addr, want)
 	}
 	for _, o := range g.services {
-		// Who leaves may have been let go before the answer was lost.
+		// Who leaves may have been released before the answer was lost.
 		if o != s && o.status == addr && !o.leaving {
 			g.wrong("%s got %s, which %s has", s.name, addr, o.name)
 		}

@@ -27,10 +27,10 @@ func poolFrom(avoidBuggy bool, source v1alpha1.NetBoxSource) ipam.Pool {
 }
 
 var (
-	stockPool  = poolFrom(false, v1alpha1.NetBoxSource{Reserved: &v1alpha1.NetBoxReserved{Tenant: "kube"}})
-	pickedPool = poolFrom(true, v1alpha1.NetBoxSource{Prefixes: []v1alpha1.NetBoxPrefix{{Prefix: "198.51.100.0/24"}}})
-	rangePool  = poolFrom(false, v1alpha1.NetBoxSource{Ranges: []v1alpha1.NetBoxRange{{Range: "192.0.2.10-192.0.2.250"}}})
-	foundPool  = poolFrom(false, v1alpha1.NetBoxSource{Selector: &v1alpha1.NetBoxSelector{Tag: "lb"}})
+	reservedPool = poolFrom(false, v1alpha1.NetBoxSource{Reserved: &v1alpha1.NetBoxReserved{Tenant: "kube"}})
+	pickedPool   = poolFrom(true, v1alpha1.NetBoxSource{Prefixes: []v1alpha1.NetBoxPrefix{{Prefix: "198.51.100.0/24"}}})
+	rangePool    = poolFrom(false, v1alpha1.NetBoxSource{Ranges: []v1alpha1.NetBoxRange{{Range: "192.0.2.10-192.0.2.250"}}})
+	foundPool    = poolFrom(false, v1alpha1.NetBoxSource{Selector: &v1alpha1.NetBoxSelector{Tag: "lb"}})
 )
 
 // startWithPools runs a NetBox that has something for each of these pools.
@@ -82,7 +82,7 @@ func TestCrashOfPools(t *testing.T) {
 		pool  ipam.Pool
 		first string
 	}{
-		"stock": {stockPool, "10.9.0.1"}, "picked": {pickedPool, "198.51.100.1"},
+		"reserved": {reservedPool, "10.9.0.1"}, "picked": {pickedPool, "198.51.100.1"},
 		"range": {rangePool, "192.0.2.10"}, "found": {foundPool, "203.0.114.1"},
 	} {
 		for death, fault := range map[string]netboxtest.Fault{
@@ -101,7 +101,7 @@ func TestCrashOfPools(t *testing.T) {
 					crashed = dieAt(srv, step, fault, func() error { return release(newAllocator(t, target)) }) || crashed
 					eventually(t, func() error { return release(newAllocator(t, target)) })
 					wantClaimed(t, srv, map[string]string{})
-					if lost := before - len(srv.Addresses()); lost != map[bool]int{true: 0, false: 1}[name == "stock"] {
+					if lost := before - len(srv.Addresses()); lost != map[bool]int{true: 0, false: 1}[name == "reserved"] {
 						t.Errorf("step %d: the release deleted %d records", step, lost)
 					}
 					if step > 30 {
@@ -128,7 +128,7 @@ func TestRequestsOfPools(t *testing.T) {
 	for name, tt := range map[string]struct {
 		pool         ipam.Pool
 		single, many int
-	}{"range": {rangePool, 1, 10}, "found": {foundPool, 1, 10}, "stock": {stockPool, 1, 40}, "picked": {pickedPool, 3, 30}} {
+	}{"range": {rangePool, 1, 10}, "found": {foundPool, 1, 10}, "reserved": {reservedPool, 1, 40}, "picked": {pickedPool, 3, 30}} {
 		t.Run(name, func(t *testing.T) {
 			srv, target := startWithPools(t, netboxtest.Options{})
 			a := newAllocator(t, target)
@@ -172,7 +172,7 @@ func TestUsageTakesFewRequests(t *testing.T) {
 		v4   ipam.Usage
 	}{
 		"everything named": {all, 3, ipam.Usage{Capacity: 254 + 256 + 241 + 254, Free: 254 + 256 + 241 + 254}}, // two lists, one count
-		"stock":            {stockPool, 1, ipam.Usage{Capacity: 50, Free: 50}},
+		"reserved":         {reservedPool, 1, ipam.Usage{Capacity: 50, Free: 50}},
 	} {
 		a := newAllocator(t, target)
 		if _, err := a.Usage(t.Context(), tt.pool); err != nil {
@@ -192,7 +192,7 @@ func TestUsageTakesFewRequests(t *testing.T) {
 // TestPoolsWhileNetBoxIsAway: a pool has what it had, and its usage is not known.
 func TestPoolsWhileNetBoxIsAway(t *testing.T) {
 	srv, target := startWithPools(t, netboxtest.Options{})
-	for _, p := range []ipam.Pool{foundPool, stockPool} {
+	for _, p := range []ipam.Pool{foundPool, reservedPool} {
 		a := newAllocator(t, target)
 		before, err := a.Resolve(t.Context(), p)
 		if err != nil || len(before.Found) != 1 {
@@ -214,12 +214,12 @@ func TestPoolsWhileNetBoxIsAway(t *testing.T) {
 	}
 }
 
-// TestReservedTakenByOthers: what is known of a stock is old, and somebody has
+// TestReservedTakenByOthers: what is known of the reserved addresses is old, and somebody has
 // changed its first records since.
 func TestReservedTakenByOthers(t *testing.T) {
 	srv, target := startWithPools(t, netboxtest.Options{})
 	a := newAllocator(t, target)
-	if _, err := a.Resolve(t.Context(), stockPool); err != nil {
+	if _, err := a.Resolve(t.Context(), reservedPool); err != nil {
 		t.Fatal(err)
 	}
 	for i, change := range []map[string]any{
@@ -231,7 +231,7 @@ func TestReservedTakenByOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c, err := a.Claim(t.Context(), from("web", stockPool))
+	c, err := a.Claim(t.Context(), from("web", reservedPool))
 	if err != nil || c.Addr.String() != "10.9.0.4" {
 		t.Errorf("got %v, %v", c.Addr, err)
 	}
@@ -243,11 +243,11 @@ func TestReservedLostAnswer(t *testing.T) {
 	srv, target := startWithPools(t, netboxtest.Options{})
 	a := newAllocator(t, target)
 	srv.Inject(netboxtest.Fault{Method: http.MethodPatch, Times: 1, LoseAnswerAfterCommit: true})
-	if c, err := a.Claim(t.Context(), from("web", stockPool)); err != nil || c.Addr.String() != "10.9.0.1" {
+	if c, err := a.Claim(t.Context(), from("web", reservedPool)); err != nil || c.Addr.String() != "10.9.0.1" {
 		t.Errorf("got %v, %v", c.Addr, err)
 	}
 	srv.Inject(netboxtest.Fault{Method: http.MethodPatch, Times: 1, Reset: true})
-	eventually(t, func() error { _, err := a.Claim(t.Context(), from("next", stockPool)); return err })
+	eventually(t, func() error { _, err := a.Claim(t.Context(), from("next", reservedPool)); return err })
 	wantClaimed(t, srv, map[string]string{"10.9.0.1": "web/ipv4", "10.9.0.2": "next/ipv4"})
 }
 
@@ -295,7 +295,7 @@ func TestPickedInNetBoxWithoutUniqueness(t *testing.T) {
 		t.Errorf("%d addresses for 40 Services", n)
 	}
 	if n := len(srv.Addresses()); n != 40+50 {
-		t.Errorf("%d records are left, want 40 and the stock", n)
+		t.Errorf("%d records are left, want 40 and the reserved ones", n)
 	}
 }
 

@@ -89,7 +89,11 @@ func (a *Allocator) claimBatch(ctx context.Context, src source, part []*waitingC
 	for i, w := range part {
 		items[i] = w.item
 	}
-	records, err := a.claimItems(ctx, src, items)
+	take := a.api.claimNext
+	if src.avoidZeroAnd255 {
+		take = a.claimPicked
+	}
+	records, err := take(ctx, src, items)
 	switch {
 	case err == nil:
 		a.claimed(ctx, part, records)
@@ -107,14 +111,6 @@ func (a *Allocator) claimBatch(ctx context.Context, src source, part []*waitingC
 		a.claimUnclear(ctx, part, err)
 	}
 	return false
-}
-
-// claimItems takes an address for each item, all or none.
-func (a *Allocator) claimItems(ctx context.Context, src source, items []item) ([]record, error) {
-	if src.avoidZeroAnd255 {
-		return a.claimPicked(ctx, src, items)
-	}
-	return a.api.claimNext(ctx, src, items)
 }
 
 // claimed hands out what NetBox created, each record to whom it names. The order

@@ -5,6 +5,7 @@ package netbox
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"k8s.io/klog/v2"
@@ -257,7 +258,8 @@ func (a *Allocator) goneOrForbidden(ctx context.Context, m *removal) error {
 	if err != nil {
 		return err
 	}
-	return forbiddenDelete(rec)
+	return &ipam.ConfigError{Problem: fmt.Sprintf(
+		"the NetBox token may not delete address %d (%s): grant delete on %s, with a constraint on custom field %s if it is fenced", rec.id, rec.addr, schema.ObjectType, schema.FieldCluster)}
 }
 
 // finishRemoval tells the cache and who waits. left is the record if it still

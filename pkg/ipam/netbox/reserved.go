@@ -422,15 +422,6 @@ func (i item) reservedChanges(rec record) map[string]any {
 	return changes
 }
 
-// reservedUsage counts a pool's reserved addresses, with one list.
-func (a *Allocator) reservedUsage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
-	records, err := a.sources.reservedPool(*p.Spec.NetBox.Reserved).records(ctx, p, 0)
-	if err != nil {
-		return nil, err
-	}
-	return usageOf(records, p.Spec.AvoidBuggyIPs), nil
-}
-
 // usageOf counts addresses, those that are in several VRFs once.
 func usageOf(records []reservedRecord, avoidZeroAnd255 bool) map[ipam.Family]ipam.Usage {
 	used := map[netip.Addr]bool{}

@@ -17,7 +17,12 @@ import (
 // With an error that is about a part of the pool, it counts the rest.
 func (a *Allocator) Usage(ctx context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
 	if p.NetBox() && p.Spec.NetBox.Reserved != nil {
-		return a.reservedUsage(ctx, p)
+		// One list has them all; nothing else of NetBox is theirs.
+		records, err := a.sources.reservedPool(*p.Spec.NetBox.Reserved).records(ctx, p, 0)
+		if err != nil {
+			return nil, err
+		}
+		return usageOf(records, p.Spec.AvoidBuggyIPs), nil
 	}
 	sources, problem := a.sourcesOf(ctx, p, 0)
 	if problem != nil && !errors.As(problem, new(*sourceError)) {

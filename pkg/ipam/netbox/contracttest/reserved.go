@@ -17,7 +17,7 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 )
 
-// hasETags reports whether this NetBox can keep stocks of reserved addresses.
+// hasETags reports whether pools of reserved addresses work with this NetBox.
 func (s *scene) hasETags(t *testing.T) bool {
 	t.Helper()
 	var out struct {
@@ -61,8 +61,8 @@ func (s *scene) allow(t *testing.T, tenant string) {
 	}
 }
 
-// stock makes reserved addresses of a tenant and returns the pool of them.
-func (s *scene) stock(t *testing.T, hosts ...string) (p ipam.Pool, tenant object) {
+// reservedPool makes reserved addresses of a tenant and returns the pool of them.
+func (s *scene) reservedPool(t *testing.T, hosts ...string) (p ipam.Pool, tenant object) {
 	t.Helper()
 	slug, tenant := s.named(t, "tenancy/tenants/", "")
 	for _, host := range hosts {
@@ -81,7 +81,7 @@ func (s *scene) reserve(t *testing.T, host string, tenant object, fields map[str
 // testReserved claims and gives back addresses that engineers have reserved: the record
 // is never deleted.
 func testReserved(t *testing.T, s *scene) {
-	p, tenant := s.stock(t, "198.18.0.3/24", "198.18.0.2/24", "2001:db8:c::5/64")
+	p, tenant := s.reservedPool(t, "198.18.0.3/24", "198.18.0.2/24", "2001:db8:c::5/64")
 	a := s.allocator(t)
 	if !s.hasETags(t) {
 		_, err := a.Claim(t.Context(), s.of("web", ipam.IPv4, p))
@@ -132,9 +132,9 @@ func testReserved(t *testing.T, s *scene) {
 // testReservedAsked claims the reserved address that the user names.
 func testReservedAsked(t *testing.T, s *scene) {
 	if !s.hasETags(t) {
-		t.Skip("NetBox before 4.6 keeps no stock")
+		t.Skip("NetBox before 4.6 has no ETags")
 	}
-	p, _ := s.stock(t, "198.18.0.2/24", "198.18.0.3/24", "198.18.0.4/24")
+	p, _ := s.reservedPool(t, "198.18.0.2/24", "198.18.0.3/24", "198.18.0.4/24")
 	s.allow(t, p.Spec.NetBox.Reserved.Tenant)
 	a := s.allocator(t)
 	if got := claim(t, a, asking(s.of("web", ipam.IPv4, p), "198.18.0.3")); got != "198.18.0.3" {
@@ -162,14 +162,14 @@ func testReservedAsked(t *testing.T, s *scene) {
 // them apart.
 func testReservedRacing(t *testing.T, s *scene) {
 	if !s.hasETags(t) {
-		t.Skip("NetBox before 4.6 keeps no stock")
+		t.Skip("NetBox before 4.6 has no ETags")
 	}
 	const n = 12
 	var hosts []string
 	for i := range n {
 		hosts = append(hosts, fmt.Sprintf("198.18.0.%d/24", i+1))
 	}
-	p, _ := s.stock(t, hosts...)
+	p, _ := s.reservedPool(t, hosts...)
 	s.allow(t, p.Spec.NetBox.Reserved.Tenant)
 	s.race(t, n, p)
 	if claims := s.claims(t); len(claims) != n {
@@ -180,9 +180,9 @@ func testReservedRacing(t *testing.T, s *scene) {
 // testReservedProblems wants to know a missing right from a missing address.
 func testReservedProblems(t *testing.T, s *scene) {
 	if !s.hasETags(t) {
-		t.Skip("NetBox before 4.6 keeps no stock")
+		t.Skip("NetBox before 4.6 has no ETags")
 	}
-	p, tenant := s.stock(t)
+	p, tenant := s.reservedPool(t)
 	try := func(change func(*v1alpha1.NetBoxReserved)) error {
 		changed := *p.Spec.NetBox.Reserved
 		change(&changed)

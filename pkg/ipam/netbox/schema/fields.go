@@ -18,7 +18,7 @@ const (
 	FieldServiceUID = "k8s_service_uid"
 	// FieldClass holds the LoadBalancerClass.
 	FieldClass = "k8s_lb_class"
-	// FieldRelease says what becomes of the record when its Service lets go of
+	// FieldRelease says what becomes of the record when its Service releases
 	// it: ReleaseDelete, ReleaseKeep or ReleaseReturn.
 	FieldRelease = "k8s_lb_release"
 )
