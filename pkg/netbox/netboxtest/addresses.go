@@ -35,6 +35,8 @@ func cleanAddress(s *Server, o, old *object) fieldErrors {
 	return s.checkMove(o, old)
 }
 
+// checkAssignment checks the interface that an address is on. NetBox refuses to put
+// network and broadcast addresses on one, by the mask of the address itself.
 func (s *Server) checkAssignment(o *object, a netip.Prefix) fieldErrors {
 	ctype, id := o.str("assigned_object_type"), o.num("assigned_object_id")
 	if ctype == "" && id == 0 {
@@ -119,11 +121,13 @@ func (s *Server) populatedRange(vrfID int64, a netip.Addr) *object {
 	return nil
 }
 
+// inRange reports whether an address lies in a range; both ends belong to it.
 func inRange(r *object, a netip.Addr) bool {
 	first, last := r.prefix("start_address").Addr(), r.prefix("end_address").Addr()
 	return a.BitLen() == first.BitLen() && !a.Less(first) && !last.Less(a)
 }
 
+// rangeText is a range in NetBox's messages: both ends, and the mask of the first.
 func rangeText(o *object) string {
 	return fmt.Sprintf("%s-%s/%d", o.prefix("start_address").Addr(), o.prefix("end_address").Addr(), o.prefix("start_address").Bits())
 }
@@ -148,6 +152,8 @@ func rangeSize(first, last netip.Addr) int64 {
 	return n.Int64() + 1
 }
 
+// cleanPrefix checks a prefix as NetBox's model does. Duplicates are refused where
+// the VRF enforces uniqueness only, so a pool may find several of one.
 func cleanPrefix(s *Server, o, old *object) fieldErrors {
 	p := o.prefix("prefix")
 	if p.Bits() == 0 {
@@ -168,6 +174,8 @@ func cleanPrefix(s *Server, o, old *object) fieldErrors {
 	return nil
 }
 
+// cleanRange checks a range as NetBox's model does. Ranges of one VRF never overlap,
+// whatever it enforces for addresses.
 func cleanRange(s *Server, o, old *object) fieldErrors {
 	first, last := o.prefix("start_address"), o.prefix("end_address")
 	switch {
@@ -198,14 +206,17 @@ func cleanRange(s *Server, o, old *object) fieldErrors {
 // childPrefixes and prefixDepth count the prefixes below and above one in its
 // VRF.
 
+// childPrefixes counts the prefixes below one. They take no address away from it.
 func (s *Server) childPrefixes(o *object) int {
 	return s.countPrefixes(o, func(p netip.Prefix) bool { return inside(p, o.prefix("prefix")) })
 }
 
+// prefixDepth counts the prefixes above one.
 func (s *Server) prefixDepth(o *object) int {
 	return s.countPrefixes(o, func(p netip.Prefix) bool { return inside(o.prefix("prefix"), p) })
 }
 
+// countPrefixes counts the other prefixes of a VRF that match.
 func (s *Server) countPrefixes(o *object, match func(netip.Prefix) bool) int {
 	n := 0
 	for _, p := range s.tables[prefix].rows {
@@ -218,6 +229,8 @@ func (s *Server) countPrefixes(o *object, match func(netip.Prefix) bool) int {
 
 // cleanDevice and cleanMachine check the primary addresses of machines.
 
+// cleanDevice checks a device. Names are unique per site and tenant only, without
+// regard to case, so two devices of one name are normal.
 func cleanDevice(s *Server, o, _ *object) fieldErrors {
 	for _, other := range s.tables[device].rows {
 		if other.id != o.id && o.str("name") != "" && equalFold(other, o, "name") &&
@@ -228,6 +241,7 @@ func cleanDevice(s *Server, o, _ *object) fieldErrors {
 	return s.checkPrimaries(o, "dcim.interface", "device")
 }
 
+// cleanMachine checks a virtual machine. Names are unique per cluster and tenant.
 func cleanMachine(s *Server, o, _ *object) fieldErrors {
 	for _, other := range s.tables[virtualMachine].rows {
 		if other.id != o.id && equalFold(other, o, "name") && other.num("cluster") == o.num("cluster") &&
@@ -238,6 +252,7 @@ func cleanMachine(s *Server, o, _ *object) fieldErrors {
 	return s.checkPrimaries(o, "virtualization.vminterface", "virtual_machine")
 }
 
+// equalFold compares a field of two rows as NetBox's constraints on names do.
 func equalFold(a, b *object, name string) bool { return textOps["ie"](a.str(name), b.str(name)) }
 
 // checkPrimaries wants primary addresses to be on an interface of the machine,
@@ -261,6 +276,7 @@ func (s *Server) checkPrimaries(o *object, ctype, parent string) fieldErrors {
 	return nil
 }
 
+// interfacesOf finds the interfaces of a machine; parent is the field that names it.
 func (s *Server) interfacesOf(ctype, parent string, id int64) []int64 {
 	var ids []int64
 	for _, i := range s.tables[byType[ctype]].rows {

@@ -18,6 +18,7 @@ type answer struct {
 	base string
 }
 
+// answerFor makes answers with URLs as this request has reached NetBox.
 func (s *Server) answerFor(q *request) *answer { return &answer{s, q.base()} }
 
 // selection is which fields a request asked for.
@@ -54,8 +55,10 @@ func (a *answer) row(t *table, o *object, sel selection) doc {
 	return d
 }
 
+// brief is a row with few fields, as it is nested in others.
 func (a *answer) brief(t *table, o *object) doc { return a.fields(t, o, t.m.brief) }
 
+// fields is a row with these fields, in the model's order.
 func (a *answer) fields(t *table, o *object, names []string) doc {
 	return a.row(t, o, selection{only: names})
 }
@@ -104,6 +107,8 @@ func (a *answer) value(t *table, o *object, name string) any {
 	panic("netboxtest: model " + t.m.name + " has no field " + name)
 }
 
+// fieldValue is the value of a field in an answer. What is empty is null or an empty
+// text, depending on the field: clients that take one for the other break here.
 func (a *answer) fieldValue(f *field, o *object) any {
 	v := o.vals[f.name]
 	switch f.kind {
@@ -136,6 +141,8 @@ func (a *answer) fieldValue(f *field, o *object) any {
 	return v
 }
 
+// choiceValue is a choice in an answer. A value without a label is what a site's own
+// choice looks like after it was removed from the settings: rows keep it.
 func choiceValue(cs []choice, v string) any {
 	if v == "" {
 		return nil
@@ -171,6 +178,7 @@ func (a *answer) ref(f *field, id int64) any {
 	return a.fields(t, o, names)
 }
 
+// refList is a list of nested rows.
 func (a *answer) refList(f *field, ids []int64) []doc {
 	t, out := a.s.tables[byPath[f.to]], []doc{}
 	for _, id := range ids {
@@ -190,6 +198,7 @@ func (a *answer) generic(ctype string, id int64) any {
 	return a.brief(a.s.tables[m], a.s.tables[m].rows[id])
 }
 
+// tags is a list of nested tags.
 func (a *answer) tags(ids []int64) []doc {
 	t, out := a.s.tables[tag], []doc{}
 	for _, id := range ids {
@@ -212,6 +221,7 @@ func (a *answer) customFields(m *model, o *object) doc {
 	return d
 }
 
+// permissionsOf is what a user is granted.
 func (a *answer) permissionsOf(userID int64) []doc {
 	t, out := a.s.tables[permission], []doc{}
 	for _, id := range t.ids {
@@ -258,6 +268,7 @@ func (s *Server) countRefs(m *model, name string, id int64) int {
 	return n
 }
 
+// countTagged counts the rows that have a tag.
 func (s *Server) countTagged(id int64) int {
 	n := 0
 	for _, t := range s.tables {

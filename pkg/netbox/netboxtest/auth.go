@@ -106,6 +106,7 @@ func (s *Server) authChanged() {
 	}
 }
 
+// grantsOf collects a user's permissions. Groups are not kept, so there are no others.
 func (s *Server) grantsOf(userID int64) []grant {
 	var gs []grant
 	for _, id := range s.tables[permission].ids {
@@ -187,6 +188,8 @@ func usable(t *object, q *request) *response {
 	return nil
 }
 
+// clientIP is where a request comes from. NetBox believes the headers of a proxy
+// before the connection.
 func clientIP(q *request) netip.Addr {
 	first, _, _ := strings.Cut(q.Header.Get("X-Forwarded-For"), ",")
 	for _, text := range []string{q.Header.Get("X-Real-IP"), first} {
@@ -198,8 +201,11 @@ func clientIP(q *request) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
+// denied is how NetBox refuses who asks, always with 403.
 func denied(text string) *response { return detail(http.StatusForbidden, "%s", text) }
 
+// forbidden is how NetBox refuses what is asked for: also to a token that may only
+// read, and to a write whose result lies outside of the permission.
 func forbidden() *response {
 	return denied("You do not have permission to perform this action.")
 }
@@ -247,6 +253,7 @@ func (s *Server) AddToken(t Token) error {
 	return nil
 }
 
+// addToken stores a token with what it needs; the caller holds the lock.
 func (s *Server) addToken(x *tx, t Token) error {
 	if t.Key == "" {
 		return errors.New("a token without a key")
@@ -284,6 +291,7 @@ func (s *Server) addToken(x *tx, t Token) error {
 	return nil
 }
 
+// ensureUser finds or makes a user. Superusers stay such.
 func (s *Server) ensureUser(x *tx, name string, super bool) (int64, error) {
 	for _, o := range s.tables[user].rows {
 		if o.str("username") == name {
@@ -339,6 +347,8 @@ func tokenKey(key string) string {
 	return key
 }
 
+// tokenText is what NetBox shows of a token once it exists: the public key of
+// version 2, the end of version 1.
 func tokenText(o *object) string {
 	if strings.HasPrefix(o.str("token"), tokenPrefix) {
 		return tokenPrefix + o.str("key")
@@ -347,6 +357,7 @@ func tokenText(o *object) string {
 	return "..." + k[max(0, len(k)-6):]
 }
 
+// anyList is a list as it would come out of JSON.
 func anyList(l []string) []any {
 	out := make([]any, 0, len(l))
 	for _, v := range l {

@@ -80,6 +80,8 @@ func (s *Server) free(p parent, n int) (found []netip.Addr, fullBelow netip.Addr
 	return nil, p.last
 }
 
+// populatedRanges are the ranges of a VRF that NetBox takes for used up, by their mark
+// (4.3). It refuses to create any address in them.
 func (s *Server) populatedRanges(vrfID int64) []*object {
 	var out []*object
 	for _, r := range s.tables[ipRange].rows {
@@ -90,6 +92,7 @@ func (s *Server) populatedRanges(vrfID int64) []*object {
 	return out
 }
 
+// listAvailable lists what is free, without paging: the limit is all there is.
 func (s *Server) listAvailable(q *request, m *model, id int64) *response {
 	o, fail := s.find(q, m, id, "view")
 	if fail != nil {
@@ -194,6 +197,7 @@ func (s *Server) prefixLengths(items []any, p parent) ([]int, *response) {
 	return out, nil
 }
 
+// prefixLength checks the mask that an item asks for, within the parent's.
 func prefixLength(v any, p parent) (int, string) {
 	n, ok := integer(v)
 	switch {

@@ -130,6 +130,7 @@ func (s *Server) finishCreate(q *request, x *tx, m *model, rows []*object, visib
 	return &response{status: http.StatusCreated, body: s.rows(q, m, rows)}
 }
 
+// rows is the answer to a list of writes, in the order of the request.
 func (s *Server) rows(q *request, m *model, rows []*object) []doc {
 	a, sel, out := s.answerFor(q), s.selected(q, m), []doc{}
 	for _, o := range rows {
@@ -169,6 +170,8 @@ func (s *Server) targetsOf(q *request, m *model, action string) (rows []*object,
 	return rows, items, s.badTargets(bad, missing, seen, len(list))
 }
 
+// badTargets says what is wrong with the ids of a list. Before 4.7 only an item
+// without one is: a DELETE that names a row that is gone deletes the others.
 func (s *Server) badTargets(bad, missing []itemError, seen map[int64]int, total int) *response {
 	if len(bad) > 0 {
 		return s.itemErrors("identified", total, bad)
@@ -197,6 +200,7 @@ func (s *Server) badTargets(bad, missing []itemError, seen map[int64]int, total 
 	return nil
 }
 
+// deleteMany deletes the rows of a list, all or none. It takes no ETags.
 func (s *Server) deleteMany(q *request, m *model) *response {
 	rows, _, fail := s.targetsOf(q, m, "delete")
 	if fail != nil {
@@ -246,6 +250,7 @@ func (s *Server) updateMany(q *request, m *model) *response {
 	return ok(s.rows(q, m, rows))
 }
 
+// validateMany makes the changed rows of a list, and stores none of them.
 func (s *Server) validateMany(q *request, m *model) ([]*object, *response) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

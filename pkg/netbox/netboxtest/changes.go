@@ -94,6 +94,7 @@ func (s *Server) changesView(q *request) *response {
 	return &response{status: http.StatusOK, body: doc{{"count", count}, {"next", next}, {"previous", nil}, {"results", out}}}
 }
 
+// matches reports whether an entry is one that the filters of a list want.
 func (c *change) matches(want func(string) string) bool {
 	for key, have := range map[string]string{
 		"changed_object_type": c.objectType, "changed_object_id": strconv.FormatInt(c.objectID, 10),
@@ -106,6 +107,7 @@ func (c *change) matches(want func(string) string) bool {
 	return true
 }
 
+// doc is an entry in an answer.
 func (c *change) doc(q *request) doc {
 	label := strings.ToUpper(c.action[:1]) + strings.TrimSuffix(c.action[1:], "e") + "ed"
 	return doc{

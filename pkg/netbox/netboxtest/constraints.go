@@ -33,6 +33,8 @@ func (s *Server) constraint(m *model, c any, userID int64) (func(*object) bool, 
 	return nil, fmt.Errorf("constraints are a JSON object or a list of them, not %T", c)
 }
 
+// allOf compiles a filter as JSON object: all of its terms must hold. $user stands for
+// who asks, as in NetBox.
 func (s *Server) allOf(m *model, c map[string]any, userID int64) (func(*object) bool, error) {
 	var all []func(*object) bool
 	for key, want := range c {
@@ -135,6 +137,9 @@ var comparisons = map[string]bool{
 	"istartswith": true, "endswith": true, "isnull": true,
 }
 
+// comparison compiles what a value is compared with. A custom field that was never
+// set is null to exact and isnull here, while PostgreSQL tells the two apart; what
+// depends on that is tried on a real NetBox (conformance/netbox).
 func comparison(op string, want any) (func(any) bool, error) {
 	want = plainNumber(want)
 	str := func(v any) string { t, _ := v.(string); return t }
@@ -168,6 +173,7 @@ func comparison(op string, want any) (func(any) bool, error) {
 	return func(v any) bool { t, isText := v.(string); return isText && f(t) }, nil
 }
 
+// containsFold reports whether s holds part, without regard to case.
 func containsFold(s, part string) bool {
 	return strings.Contains(strings.ToLower(s), strings.ToLower(part))
 }
@@ -183,4 +189,5 @@ func plainNumber(v any) any {
 	return v
 }
 
+// equal compares a value of a row with one of JSON.
 func equal(a, b any) bool { return reflect.DeepEqual(plainNumber(a), b) }

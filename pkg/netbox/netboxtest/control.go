@@ -49,6 +49,7 @@ func (s *Server) serveControl(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// controlFaults lists, adds and removes all faults.
 func (s *Server) controlFaults(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet:
@@ -76,6 +77,7 @@ func (s *Server) controlFaults(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// controlFault removes one fault.
 func (s *Server) controlFault(w http.ResponseWriter, r *http.Request, text string) {
 	id, err := strconv.Atoi(text)
 	switch {
@@ -95,6 +97,7 @@ type listedFault struct {
 	Fault
 }
 
+// listed are the faults that were not removed, those that are used up included.
 func (l *faultList) listed() []listedFault {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,6 +119,7 @@ func (l *faultList) replace(fs []Fault) error {
 	return nil
 }
 
+// controlUI writes an address as NetBox's own web pages do.
 func (s *Server) controlUI(w http.ResponseWriter, r *http.Request) {
 	var data map[string]any
 	if !readControl(w, r, &data) {
@@ -145,6 +149,7 @@ func readControl(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
+// controlDone answers a command.
 func controlDone(w http.ResponseWriter, err error) {
 	if err != nil {
 		controlError(w, http.StatusBadRequest, err.Error())
@@ -153,10 +158,13 @@ func controlDone(w http.ResponseWriter, err error) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// controlError answers a command that cannot be followed. The answers below
+// /_control/ are ours, not NetBox's, so they may be plain.
 func controlError(w http.ResponseWriter, status int, text string) {
 	controlJSON(w, status, map[string]string{"error": text})
 }
 
+// controlJSON answers a question.
 func controlJSON(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {

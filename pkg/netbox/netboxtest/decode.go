@@ -19,10 +19,13 @@ import (
 // no field. The value is a list of texts, or an object for custom fields.
 type fieldErrors map[string]any
 
+// fieldError is one error of one field. The texts are those of NetBox and Django,
+// letter by letter: clients have nothing else to go by.
 func fieldError(name, format string, args ...any) fieldErrors {
 	return fieldErrors{name: []string{fmt.Sprintf(format, args...)}}
 }
 
+// modelError is an error of a row as a whole.
 func modelError(format string, args ...any) fieldErrors {
 	return fieldError("__all__", format, args...)
 }
@@ -102,6 +105,7 @@ func (s *Server) blank(m *model) *object {
 	return o
 }
 
+// decodeField reads the value of one field into a row.
 func (s *Server) decodeField(f *field, o *object, v any, errs fieldErrors) {
 	if v == nil {
 		s.decodeNull(f, o, errs)
@@ -115,6 +119,7 @@ func (s *Server) decodeField(f *field, o *object, v any, errs fieldErrors) {
 	o.vals[f.name] = got
 }
 
+// decodeNull clears a field, where it may be empty.
 func (s *Server) decodeNull(f *field, o *object, errs fieldErrors) {
 	if !f.nullable || f.required {
 		errs[f.name] = []string{"This field may not be null."}
@@ -160,6 +165,7 @@ func (s *Server) decodeValue(f *field, v any) (got any, msg string) {
 	return v, ""
 }
 
+// decodeText reads a text. Django strips blanks and takes numbers too.
 func decodeText(f *field, v any) (any, string) {
 	t, ok := v.(string)
 	if !ok {
@@ -184,6 +190,7 @@ func decodeText(f *field, v any) (any, string) {
 	return t, ""
 }
 
+// patternMessage is what NetBox says of a text that does not fit.
 func patternMessage(f *field) string {
 	switch f.pattern {
 	case slugPattern:
@@ -196,6 +203,7 @@ func patternMessage(f *field) string {
 	return "Enter a valid value."
 }
 
+// decodeBool reads a truth value in any form that Django takes.
 func decodeBool(v any) (any, string) {
 	switch fmt.Sprint(v) {
 	case "true", "True", "1", "yes", "on":
@@ -206,6 +214,7 @@ func decodeBool(v any) (any, string) {
 	return nil, "Must be a valid boolean."
 }
 
+// decodeFloat reads a number.
 func decodeFloat(v any) (any, string) {
 	var n float64
 	if _, err := fmt.Sscanf(fmt.Sprint(v), "%g", &n); err != nil {
@@ -214,6 +223,8 @@ func decodeFloat(v any) (any, string) {
 	return n, ""
 }
 
+// decodeChoice reads a choice. Sent is the value alone, though answers hold an object:
+// a client that sends back what it got is refused.
 func (s *Server) decodeChoice(f *field, v any) (any, string) {
 	switch v.(type) {
 	case map[string]any, []any:
@@ -250,6 +261,7 @@ func (s *Server) decodeRef(to *model, v any) (any, string) {
 	return id, ""
 }
 
+// decodeRefAttrs finds the one row with these attributes, for example a slug.
 func (s *Server) decodeRefAttrs(t *table, attrs map[string]any) (any, string) {
 	var found []int64
 	match, err := s.allOf(t.m, attrs, 0)
@@ -270,6 +282,7 @@ func (s *Server) decodeRefAttrs(t *table, attrs map[string]any) (any, string) {
 	return nil, "Multiple objects match the provided attributes: " + pyDict(attrs)
 }
 
+// decodeRefs reads a list of references.
 func (s *Server) decodeRefs(to *model, v any) (any, string) {
 	list, ok := v.([]any)
 	if !ok {
@@ -306,6 +319,7 @@ func decodeNetwork(f *field, v any) (any, string) {
 	return p, ""
 }
 
+// decodeStrings reads a list of texts.
 func decodeStrings(v any) (any, string) {
 	list, ok := v.([]any)
 	if !ok {
@@ -322,6 +336,7 @@ func decodeStrings(v any) (any, string) {
 	return out, ""
 }
 
+// decodeTime reads a time in any form that Django takes.
 func decodeTime(v any) (any, string) {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
 		if t, err := time.Parse(layout, fmt.Sprint(v)); err == nil {
@@ -354,6 +369,7 @@ func verbose(m *model) string {
 
 // pyType and pyDict write values as Python does, because messages hold them.
 
+// pyType is the name of a value's type in Python.
 func pyType(v any) string {
 	switch v.(type) {
 	case nil:
@@ -370,6 +386,7 @@ func pyType(v any) string {
 	return "int"
 }
 
+// pyDict is an object as Python prints it.
 func pyDict(m map[string]any) string {
 	var parts []string
 	for k, v := range m {

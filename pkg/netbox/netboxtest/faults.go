@@ -104,6 +104,7 @@ func (s *Server) Inject(f Fault) (remove func()) {
 // ClearFaults removes all faults.
 func (s *Server) ClearFaults() { s.faults.remove(0) }
 
+// add makes a fault active and returns its id.
 func (l *faultList) add(f Fault) (int, error) {
 	re, err := regexp.Compile(f.Path)
 	if err != nil {
@@ -153,11 +154,13 @@ func (l *faultList) take(r *http.Request) *activeFault {
 	return nil
 }
 
+// matches reports whether a fault is for a request, however often it has happened.
 func (f *activeFault) matches(r *http.Request) bool {
 	return (f.Method == "" || f.Method == r.Method) && f.path.MatchString(r.URL.RequestURI()) &&
 		(f.Match == nil || f.Match(r))
 }
 
+// errCutShort ends a request whose client has left while a fault let it wait.
 var errCutShort = errors.New("the request was cut short")
 
 // serve lets do answer a request, or not, as the fault has it. do gets a
@@ -208,6 +211,7 @@ func (f *activeFault) hang(ctx context.Context) {
 	abort()
 }
 
+// wait lets time pass, unless the client leaves first.
 func (f *activeFault) wait(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil

@@ -73,6 +73,7 @@ var missing = map[string]bool{
 	"import_target_id": true, "export_target_id": true, "parent_device_id": true, "parent_bay_id": true,
 }
 
+// missingFilter reports whether NetBox has a filter that the double lacks.
 func missingFilter(m *model, key string) bool {
 	base, _, _ := strings.Cut(key, "__")
 	if m.special[key] != nil || m.field(base) != nil || m.field(strings.TrimSuffix(base, "_id")) != nil {
@@ -162,10 +163,13 @@ func (s *Server) fieldFilter(m *model, base, op string, values []string) (rowFil
 	return nil, ""
 }
 
+// invalidChoice is what NetBox says of a slug or a choice that does not exist. That
+// is a 400, while an unknown parameter is none.
 func invalidChoice(v string) string {
 	return fmt.Sprintf("Select a valid choice. %s is not one of the available choices.", v)
 }
 
+// choiceFilter filters by a choice, which must be one.
 func (s *Server) choiceFilter(f *field, op string, values []string) (rowFilter, string) {
 	for _, v := range values {
 		if v != "null" && op != "empty" && !slices.ContainsFunc(s.choicesOf(f), func(c choice) bool { return c.value == v }) {
@@ -196,6 +200,7 @@ func (s *Server) refFilter(f *field, byID bool, op string, values []string) (row
 	return func(o *object) bool { return slices.Contains(want, o.num(f.name)) != (op == "n") }, ""
 }
 
+// targets finds the rows that a filter by reference means.
 func (s *Server) targets(to *model, byID bool, v string) []int64 {
 	t := s.tables[to]
 	if byID {
@@ -304,6 +309,8 @@ var textOps = map[string]func(v, want string) bool{
 	"iregex": func(v, w string) bool { ok, err := regexp.MatchString("(?i)"+w, v); return err == nil && ok },
 }
 
+// textFilter filters by a text. The values are alternatives; negated, none of them
+// may match.
 func textFilter(op string, values []string, foldCase bool, get func(*object) string) (rowFilter, string) {
 	if op == "empty" {
 		return boolFilter(values, func(o *object) bool { return get(o) == "" })
@@ -329,6 +336,7 @@ func textFilter(op string, values []string, foldCase bool, get func(*object) str
 	}, ""
 }
 
+// boolFilter filters by a truth value; of several the last one counts.
 func boolFilter(values []string, get func(*object) bool) (rowFilter, string) {
 	v, msg := decodeBool(values[len(values)-1])
 	if msg != "" {
@@ -337,6 +345,7 @@ func boolFilter(values []string, get func(*object) bool) (rowFilter, string) {
 	return func(o *object) bool { return get(o) == v }, ""
 }
 
+// numberFilter filters by a number. Several values are alternatives to equality only.
 func numberFilter(op string, values []string, get func(*object) (int64, bool)) (rowFilter, string) {
 	var want []int64
 	for _, v := range values {
@@ -360,6 +369,8 @@ func numberFilter(op string, values []string, get func(*object) (int64, bool)) (
 	return func(o *object) bool { n, ok := get(o); return ok && cmp(n) }, ""
 }
 
+// timeFilter filters by the time of creation or of the last change. Deleted rows are
+// no longer there to be found by it.
 func timeFilter(base, op string, values []string) (rowFilter, string) {
 	v, msg := decodeTime(values[len(values)-1])
 	if msg != "" {

@@ -17,6 +17,7 @@ import (
 // is easier to read for people.
 type doc []kv
 
+// kv is a key with its value.
 type kv struct {
 	k string
 	v any
@@ -55,6 +56,7 @@ func writeJSON(b *bytes.Buffer, v any) {
 	}
 }
 
+// writeDoc appends an object in its own order.
 func writeDoc(b *bytes.Buffer, d doc) {
 	b.WriteByte('{')
 	for i, e := range d {
@@ -68,6 +70,7 @@ func writeDoc(b *bytes.Buffer, d doc) {
 	b.WriteByte('}')
 }
 
+// writeMap appends an object by ascending keys.
 func writeMap(b *bytes.Buffer, m map[string]any) {
 	var d doc
 	for _, k := range slices.Sorted(maps.Keys(m)) {
@@ -76,6 +79,7 @@ func writeMap(b *bytes.Buffer, m map[string]any) {
 	writeDoc(b, d)
 }
 
+// writeList appends a list. A nil one is empty, as lists in NetBox are never null.
 func writeList[T any](b *bytes.Buffer, l []T) {
 	b.WriteByte('[')
 	for i, v := range l {
@@ -87,6 +91,7 @@ func writeList[T any](b *bytes.Buffer, l []T) {
 	b.WriteByte(']')
 }
 
+// writeOther appends a text, or what encoding/json can write.
 func writeOther(b *bytes.Buffer, v any) {
 	if s, ok := v.(string); ok && plain(s) {
 		b.WriteByte('"')

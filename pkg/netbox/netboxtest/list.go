@@ -37,6 +37,7 @@ type page struct {
 	start int64
 }
 
+// list answers a list: filtered, sorted, and one page of it.
 func (s *Server) list(q *request, m *model) *response {
 	visible, fail := s.may(q, m, "view")
 	if fail != nil {
@@ -120,6 +121,7 @@ func resultsLimit(p url.Values) int {
 	return min(n, maxPageSize)
 }
 
+// pageOf is a page in an answer, with the URLs of its neighbours.
 func (s *Server) pageOf(q *request, m *model, rows []*object, pg page) doc {
 	lo, hi := min(pg.offset, len(rows)), min(pg.offset+pg.limit, len(rows))
 	if pg.start >= 0 {
@@ -188,6 +190,7 @@ func (s *Server) sort(m *model, rows []*object, p url.Values) {
 	})
 }
 
+// comparing sorts by one key; nil if there is no such key, which NetBox ignores.
 func (s *Server) comparing(m *model, key string) func(a, b *object) int {
 	switch key {
 	case "id", "pk":

@@ -68,6 +68,7 @@ type field struct {
 	compute func(s *Server, a *answer, o *object) any
 }
 
+// in reports whether a release has the field.
 func (f *field) in(v version) bool { return f.since == nil || f.since(v) }
 
 // model describes one kind of object.
@@ -101,12 +102,14 @@ type model struct {
 	byName  map[string]*field
 }
 
+// touched tells the model that a row of it has changed.
 func (m *model) touched(s *Server) {
 	if m.onWrite != nil {
 		m.onWrite(s)
 	}
 }
 
+// field finds a field by its name; nil if there is none.
 func (m *model) field(name string) *field { return m.byName[name] }
 
 // The models. They refer to each other and to functions that refer to them,
@@ -157,6 +160,7 @@ func init() {
 	}
 }
 
+// index lets models find their fields, and completes them.
 func index(ms []*model) []*model {
 	for _, m := range ms {
 		m.byName = map[string]*field{}
@@ -184,24 +188,30 @@ func text(name string, limit int) field {
 	return field{name: name, kind: textField, max: limit, def: ""}
 }
 
+// need makes a field one that every row must have.
 func need(f field) field    { f.required = true; return f }
 func orNull(f field) field  { f.nullable = true; return f }
 func only1(f field) field   { f.unique = true; return f }
 func protect(f field) field { f.protect = true; return f }
 func cascade(f field) field { f.cascade = true; return f }
 
+// slug is the short name that most models have, unique among their rows.
 func slug() field {
 	return field{name: "slug", kind: slugField, required: true, max: 100, pattern: slugPattern, unique: true}
 }
 
+// flag is a truth value with a default.
 func flag(name string, def bool) field { return field{name: name, kind: boolField, def: def} }
 
+// number is a whole number, or none.
 func number(name string) field { return field{name: name, kind: intField, nullable: true} }
 
+// ref is a reference to a row of the model with this path, or none.
 func ref(name, to string) field {
 	return field{name: name, kind: refField, to: to, nullable: true, def: int64(0)}
 }
 
+// refs is a list of references.
 func refs(name, to string) field { return field{name: name, kind: refListField, to: to} }
 
 // pick is a choice field; with a default of "" it may be empty, and is null
@@ -218,6 +228,7 @@ func pick(name, def string, values ...string) field {
 	return f
 }
 
+// computed is a field that is made for each answer.
 func computed(name string, fn func(*Server, *answer, *object) any) field {
 	return field{name: name, kind: computedField, compute: fn}
 }
@@ -247,6 +258,7 @@ func common(fs ...field) []field {
 	return append(fs, text("description", 200), owner, text("comments", 0))
 }
 
+// join puts lists of fields one behind the other.
 func join(lists ...[]field) []field {
 	var all []field
 	for _, l := range lists {

@@ -8,6 +8,7 @@ var (
 	nameBrief     = words("id url display name description")
 )
 
+// depth is that of a row without parents.
 func depth(*Server, *answer, *object) any { return 0 }
 
 // treeDepth counts the parents of a row.
@@ -21,6 +22,8 @@ func treeDepth(m func() *model) field {
 	})
 }
 
+// newRegion describes regions. They form a tree; filters by one do not look into
+// those below it here.
 func newRegion() *model {
 	return &model{
 		ctype: "dcim.region", name: "Region", path: "dcim/regions",
@@ -31,6 +34,7 @@ func newRegion() *model {
 	}
 }
 
+// newSiteGroup describes groups of sites.
 func newSiteGroup() *model {
 	return &model{
 		ctype: "dcim.sitegroup", name: "SiteGroup", path: "dcim/site-groups",
@@ -41,6 +45,8 @@ func newSiteGroup() *model {
 	}
 }
 
+// newSite describes sites. Nested in a device a site does not show its region, so
+// clients have to ask for the site itself.
 func newSite() *model {
 	return &model{
 		ctype: "dcim.site", name: "Site", path: "dcim/sites",
@@ -57,6 +63,7 @@ func newSite() *model {
 	}
 }
 
+// newLocation describes locations within a site.
 func newLocation() *model {
 	return &model{
 		ctype: "dcim.location", name: "Location", path: "dcim/locations",
@@ -71,6 +78,7 @@ func newLocation() *model {
 	}
 }
 
+// newRack describes racks.
 func newRack() *model {
 	return &model{
 		ctype: "dcim.rack", name: "Rack", path: "dcim/racks",
@@ -86,6 +94,7 @@ func newRack() *model {
 	}
 }
 
+// newManufacturer describes makers of hardware.
 func newManufacturer() *model {
 	return &model{
 		ctype: "dcim.manufacturer", name: "Manufacturer", path: "dcim/manufacturers",
@@ -95,6 +104,7 @@ func newManufacturer() *model {
 	}
 }
 
+// newPlatform describes operating systems.
 func newPlatform() *model {
 	return &model{
 		ctype: "dcim.platform", name: "Platform", path: "dcim/platforms",
@@ -104,6 +114,7 @@ func newPlatform() *model {
 	}
 }
 
+// newDeviceRole describes what devices are for.
 func newDeviceRole() *model {
 	return &model{
 		ctype: "dcim.devicerole", name: "DeviceRole", path: "dcim/device-roles",
@@ -114,10 +125,13 @@ func newDeviceRole() *model {
 	}
 }
 
+// color is what the web interface paints a row with.
 func color() field {
 	return field{name: "color", kind: textField, max: 6, def: "9e9e9e", pattern: hexColor}
 }
 
+// newDeviceType describes models of hardware. What a Node has as its instance type is
+// the slug.
 func newDeviceType() *model {
 	return &model{
 		ctype: "dcim.devicetype", name: "DeviceType", path: "dcim/device-types",
@@ -141,12 +155,15 @@ func primaries() []field {
 	}
 }
 
+// computedRef is a reference to an address. Nested in machines those show what they
+// are translated to, from 4.6 on.
 func computedRef(name string) field {
 	f := ref(name, "ipam/ip-addresses")
 	f.nested = words("id url display family address description nat_outside")
 	return f
 }
 
+// primaryIP is the primary address that NetBox prefers: IPv6, where there is one.
 func primaryIP(s *Server, a *answer, o *object) any {
 	for _, n := range []string{"primary_ip6", "primary_ip4"} {
 		if id := o.num(n); id != 0 {
@@ -156,8 +173,11 @@ func primaryIP(s *Server, a *answer, o *object) any {
 	return nil
 }
 
+// deviceStatuses are what people plan for a device; NetBox does not look whether it
+// runs.
 var deviceStatuses = words("offline active planned staged failed inventory decommissioning")
 
+// newDevice describes devices. A name may be missing, and is not unique.
 func newDevice() *model {
 	return &model{
 		ctype: "dcim.device", name: "Device", path: "dcim/devices",
@@ -193,6 +213,7 @@ func newDevice() *model {
 	}
 }
 
+// contextOf is the merged configuration of a machine, here its own data alone.
 func contextOf(o *object) any {
 	if v := o.vals["local_context_data"]; v != nil {
 		return v
@@ -200,6 +221,7 @@ func contextOf(o *object) any {
 	return doc{}
 }
 
+// newIface describes interfaces of devices.
 func newIface() *model {
 	return &model{
 		ctype: "dcim.interface", name: "Interface", path: "dcim/interfaces",
@@ -216,6 +238,7 @@ func newIface() *model {
 	}
 }
 
+// emptyLinks are what cables would tell.
 func emptyLinks() []field {
 	return []field{
 		computed("link_peers", func(*Server, *answer, *object) any { return []doc{} }),
@@ -223,10 +246,12 @@ func emptyLinks() []field {
 	}
 }
 
+// occupied is whether something is plugged in, which nothing ever is here.
 func occupied() []field {
 	return []field{computed("_occupied", func(*Server, *answer, *object) any { return false })}
 }
 
+// addressCount is the number of addresses on an interface.
 func addressCount() field {
 	return computed("count_ipaddresses", func(s *Server, _ *answer, o *object) any {
 		return s.countRefs(ipAddress, "assigned_object_id", o.id)

@@ -10,6 +10,8 @@ var fieldTypes = []string{
 	"url=URL", "json=JSON", "select=Selection", "multiselect=Multiple selection", "object", "multiobject=Multiple objects",
 }
 
+// newCustomField describes custom fields. Their definitions change what other models
+// take and show, see fieldsChanged.
 func newCustomField() *model {
 	return &model{
 		ctype: "extras.customfield", name: "CustomField", path: "extras/custom-fields", plain: true,
@@ -44,6 +46,7 @@ func dataType(typ string) string {
 	return "string"
 }
 
+// newTag describes tags.
 func newTag() *model {
 	return &model{
 		ctype: "extras.tag", name: "Tag", path: "extras/tags", plain: true,

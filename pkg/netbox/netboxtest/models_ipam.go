@@ -8,6 +8,7 @@ import (
 	"net/netip"
 )
 
+// newTenant describes tenants.
 func newTenant() *model {
 	return &model{
 		ctype: "tenancy.tenant", name: "Tenant", path: "tenancy/tenants",
@@ -21,6 +22,7 @@ func newTenant() *model {
 	}
 }
 
+// newVrf describes VRFs. Names are not unique; route distinguishers are.
 func newVrf() *model {
 	return &model{
 		ctype: "ipam.vrf", name: "VRF", path: "ipam/vrfs",
@@ -43,6 +45,8 @@ func newVrf() *model {
 	}
 }
 
+// newIpamRole describes roles of prefixes and ranges, which are not the fixed roles of
+// addresses.
 func newIpamRole() *model {
 	return &model{
 		ctype: "ipam.role", name: "Role", path: "ipam/roles",
@@ -55,6 +59,8 @@ func newIpamRole() *model {
 	}
 }
 
+// newPrefix describes prefixes. Neither status nor the mark of utilisation keeps
+// NetBox from handing out addresses of one.
 func newPrefix() *model {
 	return &model{
 		ctype: "ipam.prefix", name: "Prefix", path: "ipam/prefixes",
@@ -93,6 +99,7 @@ func newPrefix() *model {
 	}
 }
 
+// newIPRange describes IP ranges, whose ends carry a mask.
 func newIPRange() *model {
 	return &model{
 		ctype: "ipam.iprange", name: "IPRange", path: "ipam/ip-ranges",
@@ -127,6 +134,8 @@ func newIPRange() *model {
 // exemptRoles are the roles that several records of one address may have.
 var exemptRoles = map[string]bool{"anycast": true, "vip": true, "vrrp": true, "hsrp": true, "glbp": true, "carp": true}
 
+// newIPAddress describes addresses. vip and its like are exempt from being unique, which
+// is why bm-ccm sets no role.
 func newIPAddress() *model {
 	return &model{
 		ctype: "ipam.ipaddress", name: "IPAddress", path: "ipam/ip-addresses",
@@ -158,8 +167,10 @@ func newIPAddress() *model {
 	}
 }
 
+// nestedAs chooses what of a reference's target answers show.
 func nestedAs(f field, fields string) field { f.nested = words(fields); return f }
 
+// natOutside are the addresses that are translated to one.
 func natOutside(s *Server, a *answer, o *object) any {
 	out := []doc{}
 	for _, id := range s.natOutside[o.id] {
@@ -169,6 +180,7 @@ func natOutside(s *Server, a *answer, o *object) any {
 	return out
 }
 
+// familyChoice is an IP family as NetBox shows it: a choice whose value is a number.
 func familyChoice(a netip.Addr) doc {
 	if a.Is4() {
 		return doc{{"value", 4}, {"label", "IPv4"}}
@@ -176,10 +188,12 @@ func familyChoice(a netip.Addr) doc {
 	return doc{{"value", 6}, {"label", "IPv6"}}
 }
 
+// comparePrefix sorts by address, the shorter mask first.
 func comparePrefix(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
+// byText sorts rows by a text, and by id where those are equal.
 func byText(name string) func(*Server, *object, *object) int {
 	return func(_ *Server, a, b *object) int {
 		return cmp.Or(cmp.Compare(a.str(name), b.str(name)), cmp.Compare(a.id, b.id))

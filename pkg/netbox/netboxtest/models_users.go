@@ -3,6 +3,7 @@
 
 package netboxtest
 
+// newUser describes users. The password is read and forgotten: nobody logs in here.
 func newUser() *model {
 	return &model{
 		ctype: "users.user", name: "User", path: "users/users", plain: true, timeless: true,
@@ -20,6 +21,8 @@ func newUser() *model {
 	}
 }
 
+// newToken describes tokens. The token itself is shown in the answer to its creation
+// only.
 func newToken() *model {
 	return &model{
 		ctype: "users.token", name: "Token", path: "users/tokens", plain: true, timeless: true,
@@ -41,6 +44,7 @@ func newToken() *model {
 	}
 }
 
+// newPermission describes permissions.
 func newPermission() *model {
 	return &model{
 		ctype: "users.objectpermission", name: "ObjectPermission", path: "users/permissions", plain: true, timeless: true,

@@ -3,6 +3,7 @@
 
 package netboxtest
 
+// newClusterType describes kinds of clusters.
 func newClusterType() *model {
 	return &model{
 		ctype: "virtualization.clustertype", name: "ClusterType", path: "virtualization/cluster-types",
@@ -12,6 +13,7 @@ func newClusterType() *model {
 	}
 }
 
+// newCluster describes clusters of virtual machines.
 func newCluster() *model {
 	return &model{
 		ctype: "virtualization.cluster", name: "Cluster", path: "virtualization/clusters",
@@ -29,6 +31,8 @@ func newCluster() *model {
 	}
 }
 
+// newVirtualMachine describes virtual machines, which belong to a site, a cluster or
+// both.
 func newVirtualMachine() *model {
 	return &model{
 		ctype: "virtualization.virtualmachine", name: "VirtualMachine", path: "virtualization/virtual-machines",
@@ -52,6 +56,7 @@ func newVirtualMachine() *model {
 	}
 }
 
+// newVMInterface describes interfaces of virtual machines.
 func newVMInterface() *model {
 	return &model{
 		ctype: "virtualization.vminterface", name: "VMInterface", path: "virtualization/interfaces",

@@ -70,6 +70,8 @@ func maskFilters(name string, into map[string]filterFunc) map[string]filterFunc 
 	return into
 }
 
+// addressFilters are the filters of addresses beyond their fields. A host without a
+// mask finds it with any.
 var addressFilters = maskFilters("address", map[string]filterFunc{
 	"address": netFilter(func(o *object, want netip.Prefix, hasMask bool) bool {
 		return o.prefix("address").Addr() == want.Addr() && (!hasMask || o.prefix("address") == want)
@@ -110,6 +112,7 @@ func assignedFilter(ctype, parent string, byID bool) filterFunc {
 	}
 }
 
+// interfaceFilter finds the addresses on one interface.
 func interfaceFilter(ctype string) filterFunc {
 	return func(s *Server, values []string) (rowFilter, string) {
 		for _, v := range values {
@@ -124,6 +127,7 @@ func interfaceFilter(ctype string) filterFunc {
 	}
 }
 
+// prefixFilters are the filters of prefixes beyond their fields.
 var prefixFilters = maskFilters("prefix", map[string]filterFunc{
 	"prefix": netFilter(func(o *object, want netip.Prefix, _ bool) bool { return o.prefix("prefix") == want }),
 	"within": netFilter(func(o *object, want netip.Prefix, _ bool) bool {
@@ -157,6 +161,7 @@ func scopeFilter(ctype string, byID bool) filterFunc {
 	}
 }
 
+// rangeFilters are the filters of ranges beyond their fields.
 var rangeFilters = maskFilters("start_address", map[string]filterFunc{
 	"start_address": netFilter(func(o *object, want netip.Prefix, hasMask bool) bool {
 		return o.prefix("start_address").Addr() == want.Addr() && (!hasMask || o.prefix("start_address") == want)
@@ -172,12 +177,14 @@ var rangeFilters = maskFilters("start_address", map[string]filterFunc{
 	}),
 })
 
+// machineFilters are the filters of devices and virtual machines beyond their fields.
 var machineFilters = map[string]filterFunc{
 	"has_primary_ip": func(_ *Server, values []string) (rowFilter, string) {
 		return boolFilter(values, func(o *object) bool { return o.num("primary_ip4") != 0 || o.num("primary_ip6") != 0 })
 	},
 }
 
+// customFieldFilters are the filters of custom fields beyond their fields.
 var customFieldFilters = map[string]filterFunc{
 	"object_type": func(_ *Server, values []string) (rowFilter, string) {
 		return func(o *object) bool {

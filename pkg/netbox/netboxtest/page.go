@@ -54,6 +54,8 @@ type pageRow struct {
 	Fields                             []string
 }
 
+// servePage serves the page for people, who would otherwise need curl to see what a
+// test in the lab has left.
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/" {
 		http.NotFound(w, r)
@@ -72,6 +74,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(b.String())) // a browser that went away needs no page
 }
 
+// pageData collects what the page shows, under the lock; it is written without.
 func (s *Server) pageData() map[string]any {
 	faults := len(s.faults.listed())
 	s.mu.RLock()
@@ -85,6 +88,7 @@ func (s *Server) pageData() map[string]any {
 	}
 }
 
+// pageRows are the rows of a model in its own order.
 func (s *Server) pageRows(m *model, row func(*model, *object) pageRow) []pageRow {
 	var rows []*object
 	for _, o := range s.tables[m].rows {
@@ -102,6 +106,7 @@ func (s *Server) pageRows(m *model, row func(*model, *object) pageRow) []pageRow
 	return out
 }
 
+// networkRow is a prefix or a range, with the number of its addresses.
 func (s *Server) networkRow(m *model, o *object) pageRow {
 	p := pageRow{Net: m.display(s, o)}
 	for _, id := range o.tags {
@@ -116,6 +121,7 @@ func (s *Server) networkRow(m *model, o *object) pageRow {
 	return p
 }
 
+// addressRow is an address with its custom fields.
 func (s *Server) addressRow(_ *model, o *object) pageRow {
 	p := pageRow{Net: o.prefix("address").String(), DNS: o.str("dns_name")}
 	for k, v := range o.cf {
@@ -125,6 +131,7 @@ func (s *Server) addressRow(_ *model, o *object) pageRow {
 	return p
 }
 
+// machineRow is a device or a virtual machine.
 func (s *Server) machineRow(m *model, o *object) pageRow {
 	p := pageRow{Name: m.display(s, o), Kind: "device", Site: s.displayOf("dcim/sites", o.num("site"))}
 	if m == virtualMachine {

@@ -44,6 +44,7 @@ type requestLog struct {
 	violations []string
 }
 
+// init makes the log ready.
 func (l *requestLog) init() { l.counts, l.pending = map[string]int{}, map[int]string{} }
 
 // begin notes that a request is being handled; call what it returns when it
@@ -69,6 +70,7 @@ func (s *Server) Pending() []string {
 	return slices.Sorted(maps.Values(s.log.pending))
 }
 
+// add notes a request that was answered, and what a real NetBox would not stand.
 func (l *requestLog) add(r *http.Request, body []byte, status int, start time.Time) {
 	e := Request{
 		Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Body: string(body), Chunked: r.ContentLength < 0,
@@ -98,6 +100,7 @@ func kindOf(r *http.Request) string {
 	return r.Method + " " + strings.Join(parts, "/")
 }
 
+// violation notes something that no client may do.
 func (l *requestLog) violation(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

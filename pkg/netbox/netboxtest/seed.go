@@ -137,6 +137,7 @@ type seeder struct {
 	x *tx
 }
 
+// all puts in a seed, what others refer to first.
 func (w *seeder) all(seed *Seed) error {
 	for _, t := range seed.Tokens {
 		if err := w.s.addToken(w.x, t); err != nil {
@@ -155,6 +156,8 @@ func (w *seeder) all(seed *Seed) error {
 	return w.objects(seed)
 }
 
+// objects puts in tags, tenants, regions, sites and VRFs, and then what refers to
+// them.
 func (w *seeder) objects(seed *Seed) error {
 	for _, names := range []struct {
 		m    *model
@@ -183,6 +186,8 @@ func (w *seeder) objects(seed *Seed) error {
 	return w.networks(seed)
 }
 
+// networks puts in prefixes, ranges, machines and addresses. Machines come first:
+// an address that both name is theirs.
 func (w *seeder) networks(seed *Seed) error {
 	for _, p := range seed.Prefixes {
 		if err := w.prefix(p); err != nil {
@@ -207,6 +212,7 @@ func (w *seeder) networks(seed *Seed) error {
 	return nil
 }
 
+// customField puts in a custom field, unless there is one of its name.
 func (w *seeder) customField(f CustomField) error {
 	if w.byName(customField, f.Name) != 0 {
 		return nil
@@ -265,6 +271,7 @@ func slugOf(name string) string {
 	}, strings.ToLower(name)), "-")
 }
 
+// site finds or makes a site in a region.
 func (w *seeder) site(name, regionName string) (int64, error) {
 	extra := map[string]any{}
 	if regionName != "" {
@@ -308,6 +315,7 @@ func (w *seeder) common(data map[string]any, vrfName, tenantName, status string,
 	return nil
 }
 
+// prefix puts in a prefix.
 func (w *seeder) prefix(p SeedPrefix) error {
 	data := map[string]any{"prefix": p.Prefix, "is_pool": p.IsPool, "description": p.Description}
 	if err := w.common(data, p.VRF, p.Tenant, p.Status, p.Tags); err != nil {
@@ -324,6 +332,7 @@ func (w *seeder) prefix(p SeedPrefix) error {
 	return err
 }
 
+// ipRange puts in a range.
 func (w *seeder) ipRange(r SeedRange) error {
 	data := map[string]any{"start_address": r.Start, "end_address": r.End, "mark_populated": r.MarkPopulated}
 	if err := w.common(data, r.VRF, r.Tenant, r.Status, r.Tags); err != nil {
@@ -333,6 +342,8 @@ func (w *seeder) ipRange(r SeedRange) error {
 	return err
 }
 
+// address puts in an address record, by the rules of the API: WriteBehindBack is
+// for records that break them.
 func (w *seeder) address(a SeedAddress) error {
 	data := map[string]any{
 		"address": a.Address, "dns_name": a.DNSName, "description": a.Description, "role": a.Role,
@@ -347,6 +358,8 @@ func (w *seeder) address(a SeedAddress) error {
 	return err
 }
 
+// device puts in a machine with an interface and its primary addresses, in the order
+// that NetBox insists on: machine, interface, addresses, primary addresses.
 func (w *seeder) device(d SeedDevice) error {
 	m, ifModel, parent := device, iface, "device"
 	data := map[string]any{"name": d.Name, "serial": d.Serial}

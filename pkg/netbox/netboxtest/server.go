@@ -76,6 +76,7 @@ func New(opts Options) *Server {
 	return s
 }
 
+// newServer is New with its mistakes as errors.
 func newServer(opts Options) (*Server, error) {
 	v, err := parseVersion(opts.Version)
 	if err != nil {
@@ -131,8 +132,10 @@ type response struct {
 	header map[string]string
 }
 
+// ok is a success with a body.
 func ok(body any) *response { return &response{status: http.StatusOK, body: body} }
 
+// detail is an answer of one sentence, as Django REST framework gives it.
 func detail(status int, format string, args ...any) *response {
 	return &response{status: status, body: doc{{"detail", fmt.Sprintf(format, args...)}}}
 }
@@ -156,6 +159,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// serveAPI answers a request below /api/, with whatever fault is meant for it.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	body, err := s.readBody(r)
@@ -212,6 +216,9 @@ func (s *Server) answer(r *http.Request, body []byte, gap func() error) *answere
 // htmlBody is a body that is no JSON.
 type htmlBody string
 
+// notFoundPage is HTML even below /api/: NetBox's router answers a path that it does
+// not know before the API gets to see it. Clients must not take it for a missing
+// object.
 const notFoundPage = htmlBody("<!DOCTYPE html>\n<html><head><title>Page Not Found</title></head>" +
 	"<body><h1>Page Not Found</h1></body></html>\n")
 
@@ -337,6 +344,7 @@ func get(v view) view {
 	}
 }
 
+// methodNotAllowed refuses a method.
 func methodNotAllowed(q *request) *response {
 	return detail(http.StatusMethodNotAllowed, "Method \"%s\" not allowed.", q.Method)
 }
@@ -349,6 +357,7 @@ type recorder struct {
 	note   func()
 }
 
+// newUUID makes a random UUID (RFC 9562, version 4).
 func newUUID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails since Go 1.24

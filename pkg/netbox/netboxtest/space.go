@@ -24,12 +24,15 @@ type parentKey struct {
 	first, last netip.Addr
 }
 
+// newSpace returns one without addresses.
 func newSpace() *space {
 	return &space{hosts: map[int64]map[netip.Addr][]int64{}, full: map[parentKey]netip.Addr{}}
 }
 
+// taken are the addresses of a host in a VRF; there may be several.
 func (p *space) taken(vrf int64, a netip.Addr) []int64 { return p.hosts[vrf][a] }
 
+// add notes an address.
 func (p *space) add(vrf int64, a netip.Addr, id int64) {
 	if p.hosts[vrf] == nil {
 		p.hosts[vrf] = map[netip.Addr][]int64{}
@@ -39,6 +42,7 @@ func (p *space) add(vrf int64, a netip.Addr, id int64) {
 	p.hosts[vrf][a] = slices.Insert(slices.Clone(ids), i, id)
 }
 
+// remove forgets an address, and that its parents are full up to there.
 func (p *space) remove(vrf int64, a netip.Addr, id int64) {
 	ids := slices.DeleteFunc(slices.Clone(p.hosts[vrf][a]), func(x int64) bool { return x == id })
 	if len(ids) > 0 {
@@ -56,7 +60,8 @@ func (p *space) remove(vrf int64, a netip.Addr, id int64) {
 // forget drops what is known about parents, for changes of prefixes and ranges.
 func (p *space) forget() { clear(p.full) }
 
-// start is the first host of a parent that may be free.
+// start is the first host of a parent that may be free. It keeps claiming from a
+// large prefix from walking over all that is taken, each time.
 func (p *space) start(k parentKey) netip.Addr {
 	if below, ok := p.full[k]; ok {
 		return below

@@ -8,6 +8,7 @@ import (
 	"strings"
 )
 
+// statusView answers what NetBox tells of itself.
 func (s *Server) statusView(*request) *response {
 	return ok(doc{
 		{"django-version", "6.1"},
@@ -21,6 +22,7 @@ func (s *Server) statusView(*request) *response {
 	})
 }
 
+// authCheckView answers who asks (4.5).
 func (s *Server) authCheckView(q *request) *response {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -26,6 +26,7 @@ type object struct {
 	created, updated time.Time
 }
 
+// clone returns a copy that may be changed.
 func (o *object) clone() *object {
 	c := *o
 	c.vals, c.cf, c.tags = maps.Clone(o.vals), maps.Clone(o.cf), slices.Clone(o.tags)
@@ -53,6 +54,7 @@ type table struct {
 	byCF map[cfValue]map[int64]struct{}
 }
 
+// newTable returns a table without rows.
 func newTable(m *model) *table {
 	return &table{m: m, rows: map[int64]*object{}, byCF: map[cfValue]map[int64]struct{}{}}
 }
@@ -78,6 +80,8 @@ func (s *Server) set(t *table, id int64, o *object) {
 	t.m.touched(s)
 }
 
+// index keeps what finds a row: its custom fields and, of an address, its host. Without
+// it a test with 10 000 addresses would take minutes.
 func (s *Server) index(t *table, o *object) {
 	for name, v := range o.cf {
 		text, ok := v.(string)
@@ -98,6 +102,7 @@ func (s *Server) index(t *table, o *object) {
 	}
 }
 
+// unindex undoes index.
 func (s *Server) unindex(t *table, o *object) {
 	for name, v := range o.cf {
 		text, ok := v.(string)
@@ -127,12 +132,14 @@ type tx struct {
 	undo []undo
 }
 
+// undo is a row as it was before a change; nil if there was none.
 type undo struct {
 	t    *table
 	id   int64
 	prev *object
 }
 
+// put stores a row.
 func (x *tx) put(t *table, o *object) {
 	x.undo = append(x.undo, undo{t, o.id, t.rows[o.id]})
 	x.s.set(t, o.id, o)
@@ -153,11 +160,13 @@ func (x *tx) update(t *table, o *object) {
 	x.put(t, o)
 }
 
+// remove deletes a row.
 func (x *tx) remove(t *table, id int64) {
 	x.undo = append(x.undo, undo{t, id, t.rows[id]})
 	x.s.set(t, id, nil)
 }
 
+// rollback puts back what the transaction has changed, last change first.
 func (x *tx) rollback() {
 	for _, u := range slices.Backward(x.undo) {
 		x.s.set(u.t, u.id, u.prev)

@@ -39,6 +39,7 @@ func (s *Server) decodeTags(o, old *object, in map[string]any, errs fieldErrors)
 	o.tags = slices.DeleteFunc(o.tags, func(id int64) bool { return slices.Contains(sets["remove_tags"], id) })
 }
 
+// union is a set of ids, ascending.
 func union(a, b []int64) []int64 {
 	for _, id := range b {
 		if !slices.Contains(a, id) {

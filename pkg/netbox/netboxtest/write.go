@@ -58,6 +58,7 @@ func permitted(visible func(*object) bool, rows ...*object) bool {
 	return visible == nil || !slices.ContainsFunc(rows, func(o *object) bool { return !visible(o) })
 }
 
+// badRequest refuses a body.
 func badRequest(body any) *response { return &response{status: http.StatusBadRequest, body: body} }
 
 // preconditionFailed checks If-Match.
@@ -77,6 +78,8 @@ func (s *Server) preconditionFailed(q *request, m *model, o *object) *response {
 	return r
 }
 
+// updateOne changes a row. The permission is checked twice, as in NetBox: the row must
+// be one that may be changed, before and after.
 func (s *Server) updateOne(q *request, m *model, id int64) *response {
 	old, fail := s.find(q, m, id, "change")
 	if fail != nil {
@@ -100,6 +103,7 @@ func (s *Server) updateOne(q *request, m *model, id int64) *response {
 	return &response{status: http.StatusOK, body: s.answerFor(q).row(s.tables[m], o, s.selected(q, m)), etag: etag(m, o)}
 }
 
+// deleteOne deletes a row, if nothing protects it.
 func (s *Server) deleteOne(q *request, m *model, id int64) *response {
 	o, fail := s.find(q, m, id, "delete")
 	if fail != nil {
