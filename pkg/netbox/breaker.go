@@ -20,7 +20,7 @@ const (
 	// openFor is how long no request is sent then. After it a single one goes
 	// out to see whether NetBox is back, so this is how late that is noticed,
 	// and a NetBox that is down gets no more than one request in this time.
-	openFor = 2 * time.Second
+	openFor = time.Second
 )
 
 // circuitBreaker keeps requests from a NetBox that does not answer or that

@@ -83,7 +83,7 @@ func wantRecords(t *testing.T, srv *netboxtest.Server, want map[string]string) {
 func eventually(t *testing.T, do func() error) {
 	t.Helper()
 	var err error
-	for range 100 {
+	for range 300 { // several times as long as the circuit stays open
 		if err = do(); err == nil {
 			return
 		}
