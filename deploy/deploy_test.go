@@ -284,8 +284,8 @@ func TestExcess(t *testing.T) {
 		name, resource, verb, want string
 	}{
 		{name: "status", resource: "services/status", verb: "patch"},
-		{name: "spec", resource: "services", verb: "patch", want: "writes the user's Services"},
-		{name: "nodes", resource: "nodes", verb: "delete", want: "deletes"},
+		{name: "G6 spec", resource: "services", verb: "patch", want: "writes the user's Services"},
+		{name: "G7 nodes", resource: "nodes", verb: "delete", want: "deletes"},
 		{name: "secrets", resource: "secrets", verb: "get", want: "reads Secrets"},
 		{name: "pools", resource: "addresspools", verb: "update", want: "writes the administrator's objects"},
 		{name: "everything", resource: "*", verb: "get", want: "wildcard"},

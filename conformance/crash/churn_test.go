@@ -45,7 +45,7 @@ func fromEnv(t *testing.T, name string, fallback uint64) uint64 {
 
 // churn is what users, crashes and faults do to a crowd of Services.
 type churn struct {
-	*world
+	*harness
 	dice *rand.Rand
 	seen *witness
 	// crashes counts the kills, changes what users did, byChance those kills
@@ -61,8 +61,8 @@ func TestChurn(t *testing.T) {
 	seed := fromEnv(t, envSeed, uint64(time.Now().UnixNano())) //nolint:gosec // the clock is positive
 	rounds := int(fromEnv(t, envRounds, defaultRounds))        //nolint:gosec // a small number
 	t.Logf("%s=%d %s=%d", envSeed, seed, envRounds, rounds)
-	w := newWorld(t)
-	c := &churn{world: w, dice: rand.New(rand.NewPCG(seed, seed)), seen: w.watch()} //nolint:gosec // a test's dice
+	w := newHarness(t)
+	c := &churn{harness: w, dice: rand.New(rand.NewPCG(seed, seed)), seen: w.watch()} //nolint:gosec // a test's dice
 	begin := time.Now()
 	for i := range rounds {
 		c.round(i)

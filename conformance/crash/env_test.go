@@ -51,8 +51,8 @@ const (
 	envLog = "CRASH_LOG"
 )
 
-// world is a control plane, a NetBox, a proxy before each, and the controller.
-type world struct {
+// harness is a control plane, a NetBox, a proxy before each, and the controller.
+type harness struct {
 	t    *testing.T
 	kube kubernetes.Interface
 	dir  string
@@ -102,9 +102,9 @@ type process struct {
 	ended chan struct{}
 }
 
-func newWorld(t *testing.T) *world {
+func newHarness(t *testing.T) *harness {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), controller: &controller{}}
+	w := &harness{t: t, dir: t.TempDir(), controller: &controller{}}
 	w.blade = &guillotine{kill: w.controller.kill, left: -1}
 	w.startNetBox()
 	cp, err := lab.StartControlPlane(t.Context(), lab.ControlPlaneOptions{Log: t.Output()})
@@ -136,7 +136,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // startNetBox starts the NetBox that the environment asks for.
-func (w *world) startNetBox() {
+func (w *harness) startNetBox() {
 	w.t.Helper()
 	if os.Getenv(envNetBox) == "real" {
 		w.startRealNetBox()
@@ -157,7 +157,7 @@ func (w *world) startNetBox() {
 	w.ipx.patience = timeout
 }
 
-func (w *world) startRealNetBox() {
+func (w *harness) startRealNetBox() {
 	w.t.Helper()
 	server, err := netbox.Start(w.t.Context(), netbox.Options{Dir: filepath.Join(w.dir, "netbox"), Log: w.t.Output()})
 	if err != nil {
@@ -209,7 +209,7 @@ func build(product string) (string, error) {
 }
 
 // install builds the product and makes its types known.
-func (w *world) install(cp *lab.ControlPlane) {
+func (w *harness) install(cp *lab.ControlPlane) {
 	w.t.Helper()
 	product, err := lab.ProductDir()
 	if err != nil {
@@ -239,7 +239,7 @@ spec: {pools: [crash]}
 `
 
 // configure writes the controller's files and what it works on.
-func (w *world) configure(cp *lab.ControlPlane) {
+func (w *harness) configure(cp *lab.ControlPlane) {
 	w.t.Helper()
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: corev1.NodeSpec{ProviderID: "bm-ccm://node/n1"}}
 	if _, err := w.kube.CoreV1().Nodes().Create(w.t.Context(), node, metav1.CreateOptions{}); err != nil {
@@ -262,9 +262,9 @@ func (w *world) configure(cp *lab.ControlPlane) {
 	w.args = []string{"--kubeconfig=" + w.file("kubeconfig"), "--cloud-config=" + w.file("config.yaml"), "--leader-elect=false", "--secure-port=0"}
 }
 
-func (w *world) file(name string) string { return filepath.Join(w.dir, name) }
+func (w *harness) file(name string) string { return filepath.Join(w.dir, name) }
 
-func (w *world) write(name, content string) {
+func (w *harness) write(name, content string) {
 	w.t.Helper()
 	if err := os.WriteFile(w.file(name), []byte(content), 0o600); err != nil {
 		w.t.Fatal(err)
@@ -272,7 +272,7 @@ func (w *world) write(name, content string) {
 }
 
 // start starts the controller unless it runs.
-func (w *world) start() {
+func (w *harness) start() {
 	w.t.Helper()
 	c := w.controller
 	c.mu.Lock()
@@ -335,7 +335,7 @@ func (c *controller) pid() int {
 }
 
 // log is what the controllers have printed.
-func (w *world) log() string {
+func (w *harness) log() string {
 	b, err := os.ReadFile(w.file("log"))
 	if err != nil && !os.IsNotExist(err) {
 		w.t.Error(err)
@@ -343,7 +343,7 @@ func (w *world) log() string {
 	return string(b)
 }
 
-func (w *world) showLog() {
+func (w *harness) showLog() {
 	if keep := os.Getenv(envLog); keep != "" {
 		if err := os.WriteFile(keep, []byte(w.log()), 0o600); err != nil {
 			w.t.Error(err)
@@ -390,7 +390,7 @@ func (r record) addr() netip.Addr {
 const recordsQuery = "limit=1000&fields=id,address,custom_fields"
 
 // records reads all addresses from NetBox, past the proxy.
-func (w *world) records(ctx context.Context) ([]record, error) {
+func (w *harness) records(ctx context.Context) ([]record, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.store.URL+"/api/ipam/ip-addresses/?"+recordsQuery, nil)
 	if err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ import (
 // settled returns nil once nothing is left to do: every Service has what it
 // wants, NetBox records exactly what the Services have, and nothing remains of
 // Services that are gone.
-func (w *world) settled(ctx context.Context) error {
+func (w *harness) settled(ctx context.Context) error {
 	list, err := w.kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
@@ -146,7 +146,7 @@ type life struct {
 
 // watch starts a witness. It sees what the API server says, not what the
 // controller's proxy lets through.
-func (w *world) watch() *witness {
+func (w *harness) watch() *witness {
 	w.t.Helper()
 	wit := &witness{services: map[types.UID]*life{}}
 	factory := informers.NewSharedInformerFactory(w.kube, 0)

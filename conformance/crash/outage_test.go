@@ -36,7 +36,7 @@ func TestOutage(t *testing.T) {
 			t.Fatalf("%s: %v", envOutage, err)
 		}
 	}
-	w := newWorld(t)
+	w := newHarness(t)
 	seen := w.watch()
 	w.start()
 	w.crowd("old", assigned)
@@ -70,7 +70,7 @@ func TestOutage(t *testing.T) {
 	w.bounded("seconds until all is well", time.Since(begin).Seconds(), 30)
 }
 
-func (w *world) bounded(what string, value, limit float64) {
+func (w *harness) bounded(what string, value, limit float64) {
 	w.t.Helper()
 	if value > limit {
 		w.t.Errorf("%.1f %s: want %g at most", value, what, limit)
@@ -78,7 +78,7 @@ func (w *world) bounded(what string, value, limit float64) {
 }
 
 // crowd creates Services.
-func (w *world) crowd(name string, n int) {
+func (w *harness) crowd(name string, n int) {
 	w.t.Helper()
 	for i := range n {
 		if err := w.create(fmt.Sprintf("%s-%d", name, i)); err != nil {
@@ -87,7 +87,7 @@ func (w *world) crowd(name string, n int) {
 	}
 }
 
-func (w *world) mustDelete(name string) {
+func (w *harness) mustDelete(name string) {
 	w.t.Helper()
 	if err := w.delete(name); err != nil {
 		w.t.Fatal(err)
@@ -95,7 +95,7 @@ func (w *world) mustDelete(name string) {
 }
 
 // versions are the resource versions of the Services of a crowd.
-func (w *world) versions(crowd string) map[string]string {
+func (w *harness) versions(crowd string) map[string]string {
 	w.t.Helper()
 	list, err := w.kube.CoreV1().Services(namespace).List(w.t.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -111,7 +111,7 @@ func (w *world) versions(crowd string) map[string]string {
 }
 
 // untouched wants nobody to have written the Services that are not deleted.
-func (w *world) untouched(before map[string]string) {
+func (w *harness) untouched(before map[string]string) {
 	w.t.Helper()
 	now := w.versions("old")
 	if len(now) != len(before)-5 {
@@ -125,7 +125,7 @@ func (w *world) untouched(before map[string]string) {
 }
 
 // told waits until n Services of the new crowd were told about NetBox.
-func (w *world) told(n int) {
+func (w *harness) told(n int) {
 	w.t.Helper()
 	w.eventually(func(ctx context.Context) error {
 		list, err := w.kube.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "type=Warning,involvedObject.kind=Service"})
@@ -147,7 +147,7 @@ func (w *world) told(n int) {
 }
 
 // eventually tries for as long as it should take.
-func (w *world) eventually(try func(context.Context) error) {
+func (w *harness) eventually(try func(context.Context) error) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
@@ -164,10 +164,10 @@ func (w *world) eventually(try func(context.Context) error) {
 	}
 }
 
-func (w *world) lines() []string { return strings.Split(w.log(), "\n") }
+func (w *harness) lines() []string { return strings.Split(w.log(), "\n") }
 
 // memoryKiB is the anonymous memory that the controller has in use.
-func (w *world) memoryKiB() int {
+func (w *harness) memoryKiB() int {
 	w.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.controller.pid()))
 	if err != nil {

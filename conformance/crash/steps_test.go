@@ -23,10 +23,10 @@ const patience = 75 * time.Second
 // chapter is a step in the life of a Service, as its user takes it.
 type chapter struct {
 	name string
-	do   func(w *world, name string) error
+	do   func(w *harness, name string) error
 }
 
-func (w *world) update(name string, change func(*corev1.Service)) error {
+func (w *harness) update(name string, change func(*corev1.Service)) error {
 	services := w.kube.CoreV1().Services(namespace)
 	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		svc, err := services.Get(w.t.Context(), name, metav1.GetOptions{})
@@ -39,7 +39,7 @@ func (w *world) update(name string, change func(*corev1.Service)) error {
 	})
 }
 
-func (w *world) create(name string, edit ...func(*corev1.Service)) error {
+func (w *harness) create(name string, edit ...func(*corev1.Service)) error {
 	class, nodePorts := "bm-ccm.io/crash", false
 	svc := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{}},
@@ -55,7 +55,7 @@ func (w *world) create(name string, edit ...func(*corev1.Service)) error {
 	return err
 }
 
-func (w *world) delete(name string) error {
+func (w *harness) delete(name string) error {
 	return w.kube.CoreV1().Services(namespace).Delete(w.t.Context(), name, metav1.DeleteOptions{})
 }
 
@@ -88,12 +88,12 @@ func ofType(typ corev1.ServiceType) func(*corev1.Service) {
 	}
 }
 
-func updating(change func(*corev1.Service)) func(*world, string) error {
-	return func(w *world, name string) error { return w.update(name, change) }
+func updating(change func(*corev1.Service)) func(*harness, string) error {
+	return func(w *harness, name string) error { return w.update(name, change) }
 }
 
 // wavering asks for two families and, when that was seen, for one again.
-func wavering(w *world, name string) error {
+func wavering(w *harness, name string) error {
 	if err := w.update(name, families(corev1.IPFamilyPolicyRequireDualStack)); err != nil {
 		return err
 	}
@@ -113,13 +113,13 @@ func wavering(w *world, name string) error {
 // lives are what is done to a Service; the controller dies at each write of it.
 var lives = map[string][]chapter{
 	"one family": {
-		{"create", func(w *world, name string) error { return w.create(name) }},
+		{"create", func(w *harness, name string) error { return w.create(name) }},
 		{"ask for an address", updating(asking("198.51.100.77"))},
 		{"want another family for a moment", wavering},
-		{"delete", (*world).delete},
+		{"delete", (*harness).delete},
 	},
 	"two families": {
-		{"create", func(w *world, name string) error {
+		{"create", func(w *harness, name string) error {
 			return w.create(name, families(corev1.IPFamilyPolicyRequireDualStack))
 		}},
 		{"give up a family", updating(families(corev1.IPFamilyPolicySingleStack))},
@@ -128,14 +128,15 @@ var lives = map[string][]chapter{
 			ofType(corev1.ServiceTypeLoadBalancer)(s)
 			asking("198.51.100.99")(s)
 		})},
-		{"delete", (*world).delete},
+		{"delete", (*harness).delete},
 	},
 }
 
 // TestEveryStep kills the controller at every write of a Service's life, before
-// it and after it.
+// it and after it: no address is in a status without its record (G1), and none
+// moves or is given twice (G2, G5).
 func TestEveryStep(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	seen := w.watch()
 	for name, chapters := range lives {
 		for _, when := range []moment{before, after} {
@@ -160,7 +161,7 @@ func TestEveryStep(t *testing.T) {
 }
 
 // with lets helpers report to a subtest.
-func (w *world) with(t *testing.T) *world {
+func (w *harness) with(t *testing.T) *harness {
 	sub := *w
 	sub.t = t
 	return &sub
@@ -168,7 +169,7 @@ func (w *world) with(t *testing.T) *world {
 
 // live lets a Service live its life and kills the controller at one write. It
 // returns false if the life had fewer writes.
-func (w *world) live(name string, chapters []chapter, step int, when moment, seen *witness) bool {
+func (w *harness) live(name string, chapters []chapter, step int, when moment, seen *witness) bool {
 	w.t.Helper()
 	w.blade.arm(step, when)
 	w.start()
@@ -190,12 +191,12 @@ func (w *world) live(name string, chapters []chapter, step int, when moment, see
 
 // converge starts the controller again whenever it is dead, until all is as it
 // should be.
-func (w *world) converge() {
+func (w *harness) converge() {
 	w.t.Helper()
 	w.convergeWithin(patience)
 }
 
-func (w *world) convergeWithin(patience time.Duration) {
+func (w *harness) convergeWithin(patience time.Duration) {
 	w.t.Helper()
 	begin := time.Now()
 	said := begin

@@ -134,15 +134,15 @@ func TestDecideWho(t *testing.T) {
 		change func(*testSnapshot)
 		want   []string
 	}{
-		{"Cluster: every node, with endpoints or without", func(*testSnapshot) {}, everywhere},
-		{"Local: nodes with endpoints", local, []string{"192.0.2.1: a b"}},
+		{"A1 Cluster: every node, with endpoints or without", func(*testSnapshot) {}, everywhere},
+		{"A2 Local: nodes with endpoints", local, []string{"192.0.2.1: a b"}},
 		{"Cluster, no endpoint at all", func(w *testSnapshot) { clear(w.slices) }, nil},
-		{"Cluster, none is ready", func(w *testSnapshot) { w.onlyEndpoints(unready("a")) }, nil},
-		{"Cluster, all terminate and one serves", func(w *testSnapshot) { w.onlyEndpoints(leaving("a"), dying("b")) }, everywhere},
+		{"A4 Cluster, none is ready", func(w *testSnapshot) { w.onlyEndpoints(unready("a")) }, nil},
+		{"A4 Cluster, all terminate and one serves", func(w *testSnapshot) { w.onlyEndpoints(leaving("a"), dying("b")) }, everywhere},
 		{"Cluster, all terminate and none serves", func(w *testSnapshot) { w.onlyEndpoints(dying("a")) }, nil},
-		{"Local, one unready", func(w *testSnapshot) { local(w); w.onlyEndpoints(ready("a"), unready("b")) }, []string{"192.0.2.1: a"}},
+		{"A2 Local, one unready", func(w *testSnapshot) { local(w); w.onlyEndpoints(ready("a"), unready("b")) }, []string{"192.0.2.1: a"}},
 		{"Local, one terminating leaves to the ready one", func(w *testSnapshot) { local(w); w.onlyEndpoints(ready("a"), leaving("b")) }, []string{"192.0.2.1: a"}},
-		{"Local, all terminating: the serving ones stay", func(w *testSnapshot) { local(w); w.onlyEndpoints(leaving("b"), dying("a"), unready("c")) }, []string{"192.0.2.1: b"}},
+		{"A4 Local, all terminating: the serving ones stay", func(w *testSnapshot) { local(w); w.onlyEndpoints(leaving("b"), dying("a"), unready("c")) }, []string{"192.0.2.1: b"}},
 		{"Local, endpoints in two slices", func(w *testSnapshot) {
 			local(w)
 			w.endpoints("web", discoveryv1.AddressTypeIPv4, ready("c"))
@@ -165,10 +165,10 @@ func TestDecideWho(t *testing.T) {
 		}, nil},
 		{"no ipMode", func(w *testSnapshot) { w.Services[0].Status.LoadBalancer.Ingress[0].IPMode = nil }, everywhere},
 		{"not an address", func(w *testSnapshot) { w.Services[0].Status.LoadBalancer.Ingress[0].IP = "300.1.1.1" }, nil},
-		{"being deleted", func(w *testSnapshot) { w.Services[0].DeletionTimestamp = &now }, nil},
+		{"A5 being deleted", func(w *testSnapshot) { w.Services[0].DeletionTimestamp = &now }, nil},
 		{"foreign class", func(w *testSnapshot) { w.Services[0].Spec.LoadBalancerClass = new("example.com/public") }, nil},
 		{"class without a LoadBalancerClass", func(w *testSnapshot) { w.Services[0].Spec.LoadBalancerClass = new("bm-ccm.io/other") }, nil},
-		{"class that is not announced", func(w *testSnapshot) { w.Classes[0].Spec.BGP = nil }, nil},
+		{"A6 class that is not announced", func(w *testSnapshot) { w.Classes[0].Spec.BGP = nil }, nil},
 		{"no class and no default", func(w *testSnapshot) { w.Services[0].Spec.LoadBalancerClass = nil }, nil},
 		{"no class and a default", func(w *testSnapshot) {
 			w.Services[0].Spec.LoadBalancerClass = nil
@@ -187,21 +187,21 @@ func TestDecideWho(t *testing.T) {
 			other.Spec.Default = true
 			w.Classes = append(w.Classes, other)
 		}, everywhere},
-		{"class for some nodes", func(w *testSnapshot) {
+		{"A7 class for some nodes", func(w *testSnapshot) {
 			w.Classes[0].Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/hostname": "b"}}
 		}, []string{"192.0.2.1: b"}},
 		{"class with a broken selector", func(w *testSnapshot) {
 			w.Classes[0].Spec.NodeSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "x", Operator: "Sideways"}}}
 		}, nil},
-		{"node excluded by label", func(w *testSnapshot) { w.node("a").Labels[corev1.LabelNodeExcludeBalancers] = "" }, []string{"192.0.2.1: b c"}},
+		{"A8 node excluded by label", func(w *testSnapshot) { w.node("a").Labels[corev1.LabelNodeExcludeBalancers] = "" }, []string{"192.0.2.1: b c"}},
 		{"node excluded whatever the value", func(w *testSnapshot) { w.node("a").Labels[corev1.LabelNodeExcludeBalancers] = "false" }, []string{"192.0.2.1: b c"}},
-		{"node being deleted", func(w *testSnapshot) { w.node("a").DeletionTimestamp = &now }, []string{"192.0.2.1: b c"}},
-		{"node about to be removed by the autoscaler", func(w *testSnapshot) {
+		{"A9 node being deleted", func(w *testSnapshot) { w.node("a").DeletionTimestamp = &now }, []string{"192.0.2.1: b c"}},
+		{"A9 node about to be removed by the autoscaler", func(w *testSnapshot) {
 			w.node("b").Spec.Taints = []corev1.Taint{{Key: taintAutoscaler}}
 		}, []string{"192.0.2.1: a c"}},
-		{"node not Ready by the API", func(w *testSnapshot) { w.node("a").Status.Conditions[0].Status = corev1.ConditionUnknown }, everywhere},
+		{"A11 node not Ready by the API", func(w *testSnapshot) { w.node("a").Status.Conditions[0].Status = corev1.ConditionUnknown }, everywhere},
 		{"node cordoned", func(w *testSnapshot) { w.node("a").Spec.Unschedulable = true }, everywhere},
-		{"kube-proxy unhealthy", func(w *testSnapshot) { w.ProxyUnhealthy = "503" }, nil},
+		{"A10 kube-proxy unhealthy", func(w *testSnapshot) { w.ProxyUnhealthy = "503" }, nil},
 		{"IPv6 address with IPv6 endpoints", func(w *testSnapshot) {
 			w.Services[0] = testService("web", "192.0.2.1", "2001:db8::1")
 			w.endpoints("web", discoveryv1.AddressTypeIPv6, ready("c"))
@@ -244,6 +244,7 @@ func owner(t *testing.T, w *testSnapshot) string {
 	return strings.TrimPrefix(got[0], "192.0.2.1: ")
 }
 
+// A3: one node at a time.
 func TestDecideClientIP(t *testing.T) {
 	w := newTestSnapshot()
 	affine(w)

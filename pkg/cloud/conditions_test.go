@@ -76,6 +76,8 @@ func (d *fixture) want(condition string, writes int) {
 	}
 }
 
+// N3, N6: what NetBox says otherwise, and what needs manual correction, is a
+// condition of the Service; N8: and nothing else is written.
 func TestConflictCondition(t *testing.T) {
 	d := newFixture(t)
 	found := map[types.UID][]ipam.Finding{"uid-web": {{Kind: ipam.DuplicateClaim, Text: "twice"}}}
@@ -114,6 +116,7 @@ func TestConflictCondition(t *testing.T) {
 	}
 }
 
+// N7: the pool of the address has it too.
 func TestPoolConflict(t *testing.T) {
 	var s v1alpha1.AddressPoolStatus
 	setConflict(&s, nil, 1)

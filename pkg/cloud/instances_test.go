@@ -20,13 +20,13 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/dcim"
 )
 
-// rack is an inventory in memory.
-type rack struct {
+// fakeInventory is an inventory in memory.
+type fakeInventory struct {
 	machines []dcim.Machine
 	err      error
 }
 
-func (r rack) find(match func(dcim.Machine) bool) (dcim.Machine, error) {
+func (r fakeInventory) find(match func(dcim.Machine) bool) (dcim.Machine, error) {
 	if r.err != nil {
 		return dcim.Machine{}, r.err
 	}
@@ -37,11 +37,11 @@ func (r rack) find(match func(dcim.Machine) bool) (dcim.Machine, error) {
 	return r.machines[i], nil
 }
 
-func (r rack) Machine(_ context.Context, name string) (dcim.Machine, error) {
+func (r fakeInventory) Machine(_ context.Context, name string) (dcim.Machine, error) {
 	return r.find(func(m dcim.Machine) bool { return m.Name == name })
 }
 
-func (r rack) MachineByID(_ context.Context, kind string, id int64) (dcim.Machine, error) {
+func (r fakeInventory) MachineByID(_ context.Context, kind string, id int64) (dcim.Machine, error) {
 	return r.find(func(m dcim.Machine) bool { return m.Kind == kind && m.ID == id })
 }
 
@@ -68,13 +68,13 @@ func TestInstanceMetadata(t *testing.T) {
 		addresses []string
 		problem   string // part of the error and of the Event
 	}{
-		{"device by name", rack{machines: []dcim.Machine{n1}}, node("n1"), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "n1"}, ""},
-		{"device by id, renamed", rack{machines: []dcim.Machine{n1}}, node("other", func(n *corev1.Node) { n.Spec.ProviderID = "bm-ccm://netbox/device/11" }), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "other"}, ""},
-		{"--node-ip known", rack{machines: []dcim.Machine{n1}}, node("n1", withNodeIP("10.0.0.1,fd00::1")), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "n1"}, ""},
-		{"--node-ip unknown", rack{machines: []dcim.Machine{n1}}, node("n1", withNodeIP("10.0.0.9")), "", nil, "kubelet's --node-ip 10.0.0.9 is not a primary address of device \"n1\""},
-		{"no such device", rack{}, node("n2"), "", nil, `no device or virtual machine named "n2"`},
-		{"NetBox down", rack{err: errors.New("connection refused")}, node("n1"), "", nil, "connection refused"},
-		{"foreign providerID", rack{}, node("n1", func(n *corev1.Node) { n.Spec.ProviderID = "aws:///i-1" }), "", nil, "aws:///i-1"},
+		{"device by name", fakeInventory{machines: []dcim.Machine{n1}}, node("n1"), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "n1"}, ""},
+		{"device by id, renamed", fakeInventory{machines: []dcim.Machine{n1}}, node("other", func(n *corev1.Node) { n.Spec.ProviderID = "bm-ccm://netbox/device/11" }), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "other"}, ""},
+		{"--node-ip known", fakeInventory{machines: []dcim.Machine{n1}}, node("n1", withNodeIP("10.0.0.1,fd00::1")), "bm-ccm://netbox/device/11", []string{"10.0.0.1", "fd00::1", "n1"}, ""},
+		{"--node-ip unknown", fakeInventory{machines: []dcim.Machine{n1}}, node("n1", withNodeIP("10.0.0.9")), "", nil, "kubelet's --node-ip 10.0.0.9 is not a primary address of device \"n1\""},
+		{"no such device", fakeInventory{}, node("n2"), "", nil, `no device or virtual machine named "n2"`},
+		{"NetBox down", fakeInventory{err: errors.New("connection refused")}, node("n1"), "", nil, "connection refused"},
+		{"foreign providerID", fakeInventory{}, node("n1", func(n *corev1.Node) { n.Spec.ProviderID = "aws:///i-1" }), "", nil, "aws:///i-1"},
 		{"without NetBox", nil, node("n1", withNodeIP("10.0.0.7")), "bm-ccm://node/n1", []string{"10.0.0.7", "n1"}, ""},
 	}
 	for _, tt := range tests {
@@ -106,13 +106,13 @@ func TestInstanceMetadata(t *testing.T) {
 
 // Upstream deletes the Node when the answer is false without an error.
 func TestInstanceExistsNeverDenies(t *testing.T) {
-	for name, inv := range map[string]inventory{"gone": rack{}, "down": rack{err: errors.New("no")}} {
+	for name, inv := range map[string]inventory{"gone": fakeInventory{}, "down": fakeInventory{err: errors.New("no")}} {
 		exists, err := (&instances{inventory: inv}).InstanceExists(t.Context(), node("n1"))
 		if err == nil {
 			t.Errorf("%s: exists %v without an error", name, exists)
 		}
 	}
-	if exists, err := (&instances{inventory: rack{machines: []dcim.Machine{n1}}}).InstanceExists(t.Context(), node("n1")); !exists || err != nil {
+	if exists, err := (&instances{inventory: fakeInventory{machines: []dcim.Machine{n1}}}).InstanceExists(t.Context(), node("n1")); !exists || err != nil {
 		t.Errorf("a known device: %v, %v", exists, err)
 	}
 }

@@ -317,7 +317,7 @@ func TestOutageTouchesNoAssignedAddress(t *testing.T) {
 	}
 }
 
-// What had its address from a default class that is gone keeps it without a
+// C4: what had its address from a default class that is gone keeps it without a
 // word, and frees it when it is deleted.
 func TestDefaultClassIsTakenAway(t *testing.T) {
 	w := newHarness(t, newCatalog(inlinePool("v4", "192.0.2.1-192.0.2.9")), nil)

@@ -150,7 +150,7 @@ func behind(t *testing.T, server *netboxtest.Server, data map[string]any) {
 	}
 }
 
-// An engineer writes a Service's name into an address before there is one.
+// N1: an engineer writes a Service's name into an address before there is one.
 func TestAssignedInNetBoxFirst(t *testing.T) {
 	server, connect := newNetBox(t)
 	w := newHarness(t, netboxCatalog(), connect)

@@ -33,7 +33,7 @@ func TestSharing(t *testing.T) {
 		}
 		w.wantClaims("+k="+first, "d="+second)
 
-		// Who made room is replaced; the address stays.
+		// S11: one that made room is replaced at once; the address stays (S12).
 		w.delete("a")
 		waits = w.settle()
 		w.wantIPs(map[string]string{"b": first, "c": first})
@@ -231,7 +231,7 @@ func TestSharerWithAMistakeKeepsTheAddress(t *testing.T) {
 	w.wantClaims("+k=192.0.2.1")
 }
 
-// TestSharingModel does at random what users and crashes do, with an informer
+// TestSharingModel (G5) does at random what users and crashes do, with an informer
 // that lags, and looks at what is left: nothing is held twice or recorded for
 // nobody, and no address of a Service is free.
 func TestSharingModel(t *testing.T) {

@@ -416,7 +416,7 @@ func testTwoClusters(t *testing.T, s *scene) {
 	wantClaims(t, s, map[string]string{"198.18.0.1": "web/ipv4"})
 }
 
-// testForeign releases nothing that belongs to somebody else by now.
+// testForeign (G4) releases nothing that belongs to somebody else by now.
 func testForeign(t *testing.T, s *scene) {
 	a := s.allocator(t)
 	r := s.request("web", s.pool(t, "198.18.0.0/28"))
