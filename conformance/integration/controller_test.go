@@ -106,50 +106,6 @@ func TestBadInputAndOutages(t *testing.T) {
 	})
 }
 
-// defaultComesAndGoes takes the default class away and gives it back while
-// Services of an inline pool and of NetBox are being served: nobody is restarted,
-// no address is given twice, and in the end each has one. Inline claims have no
-// record but the status, so one that is forgotten on the way is given again.
-func (e *env) defaultComesAndGoes() {
-	e.t.Helper()
-	e.apply(`
-apiVersion: bm-ccm.io/v1alpha1
-kind: AddressPool
-metadata: {name: toggled}
-spec: {addresses: [198.18.7.0/26]}
----
-apiVersion: bm-ccm.io/v1alpha1
-kind: LoadBalancerClass
-metadata: {name: toggled}
-spec: {pools: [toggled]}
-`)
-	const services = 40
-	for i := range services {
-		class := ""
-		if i%2 == 0 {
-			class = "bm-ccm.io/toggled"
-		}
-		// At each step some are being claimed, written, or wait for a default.
-		e.service(fmt.Sprintf("toggled-%d", i), class)
-		e.apply(fmt.Sprintf("{apiVersion: bm-ccm.io/v1alpha1, kind: LoadBalancerClass, metadata: {name: nope}, spec: {pools: [toggled], default: %t}}", i%4 > 1))
-	}
-	e.apply("{apiVersion: bm-ccm.io/v1alpha1, kind: LoadBalancerClass, metadata: {name: nope}, spec: {pools: [toggled], default: true}}")
-	holder := map[string]string{}
-	for i := range services {
-		name := fmt.Sprintf("toggled-%d", i)
-		ip := e.addressed(name)
-		if other, taken := holder[ip]; taken {
-			e.t.Errorf("%s and %s both have %s", other, name, ip)
-		}
-		holder[ip] = name
-		e.remove(name)
-	}
-	for i := range services {
-		e.gone(fmt.Sprintf("toggled-%d", i))
-	}
-	e.apply("{apiVersion: bm-ccm.io/v1alpha1, kind: LoadBalancerClass, metadata: {name: nope}, spec: {pools: [netbox], default: true}}")
-}
-
 // with lets helpers report to a subtest.
 func (e *env) with(t *testing.T) *env {
 	sub := *e

@@ -5,6 +5,7 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net/http/httptest"
@@ -41,6 +42,8 @@ type env struct {
 	url    string
 	binary string
 	dir    string
+	// kubeconfig is the controller's; empty means that of the control plane.
+	kubeconfig string
 
 	process *exec.Cmd
 	log     *lockedBuffer
@@ -168,7 +171,7 @@ func (e *env) write(name, content string) {
 // start starts the controller; it is killed when the test ends.
 func (e *env) start() {
 	e.t.Helper()
-	e.process = exec.Command(e.binary, "--kubeconfig="+e.Kubeconfig(), "--cloud-config="+e.file("config.yaml"), "--leader-elect=false", "--secure-port=0") //nolint:noctx // stop ends it
+	e.process = exec.Command(e.binary, "--kubeconfig="+cmp.Or(e.kubeconfig, e.Kubeconfig()), "--cloud-config="+e.file("config.yaml"), "--leader-elect=false", "--secure-port=0") //nolint:noctx // stop ends it
 	e.process.Stdout, e.process.Stderr = e.log, e.log
 	if err := e.process.Start(); err != nil {
 		e.t.Fatal(err)

@@ -90,7 +90,16 @@ func (b *balancer) GetLoadBalancerName(_ context.Context, _ string, svc *corev1.
 // GetLoadBalancer implements cloudprovider.LoadBalancer. It answers from the
 // records of claims: upstream removes the finalizer without releasing anything
 // when it says that there is none.
+//
+// A hidden Service has none, whatever is recorded: the default class may have
+// gone while its first address was being written, which the informer does not
+// show yet. What is really left is freed by package drift, which asks the API
+// server first.
 func (b *balancer) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
+	if service.IsHidden(svc) {
+		b.waiting.remove(svc)
+		return nil, false, nil
+	}
 	claims, err := b.claimsOf(ctx, svc)
 	if err != nil {
 		b.requeueLater(svc, err)

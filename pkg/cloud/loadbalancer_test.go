@@ -22,6 +22,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/cloud/assign"
+	"github.com/bm-ccm/bm-ccm/pkg/cloud/classview"
 	"github.com/bm-ccm/bm-ccm/pkg/cloud/service"
 	"github.com/bm-ccm/bm-ccm/pkg/cloud/service/servicetest"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
@@ -265,6 +266,33 @@ func TestClaimThatNoStatusNamedAndNobodyKnew(t *testing.T) {
 	}
 	if left, err := a.List(t.Context()); err != nil || len(left) != 1 {
 		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+// The default class goes while a Service that names none gets its first address:
+// it is hidden before the informer shows the address, and upstream takes it for
+// one that wants no load balancer any more.
+func TestHiddenServiceKeepsItsClaim(t *testing.T) {
+	b := newTestBalancer(newCatalog(inlinePool("v4", "192.0.2.0/30")))
+	view := classview.New(true, nil)
+	svc := servicetest.Live("", func(s *corev1.Service) { s.Status.LoadBalancer = corev1.LoadBalancerStatus{} })
+	classview.Stash(svc)
+	if _, err := b.EnsureLoadBalancer(t.Context(), "", view.Show(svc), nil); err != nil {
+		t.Fatal(err)
+	}
+	view.SetDefault(false, nil)
+	if _, exists, err := b.GetLoadBalancer(t.Context(), "", view.Show(svc)); exists || err != nil {
+		t.Errorf("upstream would release the address: %v, %v", exists, err)
+	}
+	view.SetDefault(true, nil)
+	if _, exists, err := b.GetLoadBalancer(t.Context(), "", view.Show(svc)); !exists || err != nil {
+		t.Errorf("the claim is gone: %v, %v", exists, err)
+	}
+	// Another type is the user's own word.
+	changed := servicetest.Live("", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP })
+	classview.Stash(changed)
+	if _, exists, err := b.GetLoadBalancer(t.Context(), "", view.Show(changed)); !exists || err != nil {
+		t.Errorf("an address that is to be released is not seen: %v, %v", exists, err)
 	}
 }
 

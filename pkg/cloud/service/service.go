@@ -46,14 +46,19 @@ func IsLoadBalancer(svc *corev1.Service) bool {
 	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer
 }
 
+// IsHidden reports whether a projected Service is a load balancer that is shown
+// as if it were none: it is another provider's, or names no class and there is
+// no default. One that the user has changed to another type has not been
+// projected, and is not hidden.
+func IsHidden(svc *corev1.Service) bool {
+	_, projected := svc.Annotations[ClassAnnotation]
+	return projected && !IsLoadBalancer(svc)
+}
+
 // IsServed reports whether a projected Service is one that gets addresses.
 func IsServed(svc *corev1.Service) bool {
 	return IsLoadBalancer(svc) && svc.DeletionTimestamp == nil
 }
-
-// IsLeaving reports whether a projected Service is to give back what it has: it
-// is being deleted, or is no load balancer any more.
-func IsLeaving(svc *corev1.Service) bool { return !IsServed(svc) }
 
 // HasFinalizer reports whether a Service waits for its load balancer to be
 // cleaned up before it goes. Every cloud provider uses this one finalizer.
