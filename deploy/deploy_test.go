@@ -64,7 +64,7 @@ func load(t *testing.T, pattern string) []runtime.Object {
 }
 
 func loadFile(d runtime.Decoder, file string) ([]runtime.Object, error) {
-	data, err := os.ReadFile(file) //nolint:gosec // a file of this folder
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}

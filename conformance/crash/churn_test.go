@@ -58,11 +58,11 @@ type churn struct {
 // crashes at random writes and times, and a NetBox that fails in all ways.
 // After each round all must be as it should be, without the ledger's help.
 func TestChurn(t *testing.T) {
-	seed := fromEnv(t, envSeed, uint64(time.Now().UnixNano())) //nolint:gosec // the clock is positive
-	rounds := int(fromEnv(t, envRounds, defaultRounds))        //nolint:gosec // a small number
+	seed := fromEnv(t, envSeed, uint64(time.Now().UnixNano()))
+	rounds := int(fromEnv(t, envRounds, defaultRounds))
 	t.Logf("%s=%d %s=%d", envSeed, seed, envRounds, rounds)
 	w := newHarness(t)
-	c := &churn{harness: w, dice: rand.New(rand.NewPCG(seed, seed)), seen: w.watch()} //nolint:gosec // a test's dice
+	c := &churn{harness: w, dice: rand.New(rand.NewPCG(seed, seed)), seen: w.watch()}
 	begin := time.Now()
 	for i := range rounds {
 		c.round(i)

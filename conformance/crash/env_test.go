@@ -199,7 +199,7 @@ func build(product string) (string, error) {
 		if built.folder, built.err = os.MkdirTemp("", "bm-ccm-crash-"); built.err != nil {
 			return
 		}
-		cmd := exec.Command("go", "build", "-o", built.folder, "./cmd/bm-ccm") //nolint:noctx // it ends by itself
+		cmd := exec.Command("go", "build", "-o", built.folder, "./cmd/bm-ccm")
 		cmd.Dir = product
 		if out, err := cmd.CombinedOutput(); err != nil {
 			built.err = fmt.Errorf("building bm-ccm: %w\n%s", err, out)
@@ -285,7 +285,7 @@ func (w *harness) start() {
 		w.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(w.binary, w.args...) //nolint:noctx // kill ends it
+	cmd := exec.Command(w.binary, w.args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.parent(cmd.Start); err != nil {

@@ -88,7 +88,7 @@ const (
 type faultMix map[fault]int
 
 func (m faultMix) pick() fault {
-	n := rand.IntN(100) //nolint:gosec // a test's dice
+	n := rand.IntN(100)
 	for _, f := range []fault{slow, down, refused, reset, lost, late} {
 		if n -= m[f]; n < 0 {
 			return f
@@ -180,7 +180,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch p.next() {
 	case slow:
-		time.Sleep(rand.N(maxDelay)) //nolint:gosec // a test's dice
+		time.Sleep(rand.N(maxDelay))
 	case down:
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return

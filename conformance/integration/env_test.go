@@ -171,7 +171,7 @@ func (e *env) write(name, content string) {
 // start starts the controller; it is killed when the test ends.
 func (e *env) start() {
 	e.t.Helper()
-	e.process = exec.Command(e.binary, "--kubeconfig="+cmp.Or(e.kubeconfig, e.Kubeconfig()), "--cloud-config="+e.file("config.yaml"), "--leader-elect=false", "--secure-port=0") //nolint:noctx // stop ends it
+	e.process = exec.Command(e.binary, "--kubeconfig="+cmp.Or(e.kubeconfig, e.Kubeconfig()), "--cloud-config="+e.file("config.yaml"), "--leader-elect=false", "--secure-port=0")
 	e.process.Stdout, e.process.Stderr = e.log, e.log
 	if err := e.process.Start(); err != nil {
 		e.t.Fatal(err)

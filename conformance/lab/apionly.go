@@ -69,7 +69,7 @@ func (cp *ControlPlane) up(ctx context.Context) error {
 	if cp.api.pki, err = newPKI(filepath.Join(cp.api.dir, "pki")); err != nil {
 		return err
 	}
-	if err := cp.api.start(ctx); err != nil {
+	if err := cp.api.start(); err != nil {
 		return err
 	}
 	cp.kubeconfig, err = cp.UserKubeconfig("admin", "system:masters")

@@ -156,7 +156,7 @@ func (l *Lab) startAPI(ctx context.Context) error {
 		return err
 	}
 	l.api.pki = l.pki
-	if err := l.api.start(ctx); err != nil {
+	if err := l.api.start(); err != nil {
 		return err
 	}
 	at, err := l.Forward("api", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), apiPort))

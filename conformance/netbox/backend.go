@@ -68,7 +68,7 @@ func (b *backend) takeRun() error {
 	if err := os.Mkdir(run, 0o711); err != nil {
 		return fmt.Errorf("making the run's folder: %w", err)
 	}
-	return os.Chmod(run, 0o711) //nolint:gosec // PostgreSQL's user passes through
+	return os.Chmod(run, 0o711)
 }
 
 func (b *backend) pgDir() string  { return filepath.Join(b.run, "pg") }
@@ -83,7 +83,7 @@ func (b *backend) environ() []string {
 
 // start runs a program in the background and notes it in the state.
 func (b *backend) start(name string, quit syscall.Signal, cmd *exec.Cmd) (process, error) {
-	log, err := os.OpenFile(filepath.Join(b.logs, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644) //nolint:gosec // a log
+	log, err := os.OpenFile(filepath.Join(b.logs, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return process{}, fmt.Errorf("opening the log of %s: %w", name, err)
 	}
@@ -141,7 +141,7 @@ func (b *backend) startPostgres(ctx context.Context, quit syscall.Signal) error 
 		return err
 	}
 	return b.await(ctx, p, time.Minute, func(ctx context.Context) error {
-		_, err := output(b.machine.pg(ctx, "pg_isready", "-q", "-h", b.pgDir()))
+		err := run(b.machine.pg(ctx, "pg_isready", "-q", "-h", b.pgDir()))
 		return err
 	})
 }
@@ -158,7 +158,7 @@ func (b *backend) startRedis(ctx context.Context) error {
 }
 
 func (b *backend) redisDo(ctx context.Context, args ...string) error {
-	_, err := output(b.machine.command(ctx, append([]string{"/usr/bin/redis-cli", "-s", b.socket()}, args...)...))
+	err := run(b.machine.command(ctx, append([]string{"/usr/bin/redis-cli", "-s", b.socket()}, args...)...))
 	return err
 }
 
@@ -168,7 +168,7 @@ func (b *backend) sql(ctx context.Context, statements ...string) error {
 	for _, s := range statements {
 		args = append(args, "-c", s)
 	}
-	_, err := output(b.machine.pg(ctx, "psql", args...))
+	err := run(b.machine.pg(ctx, "psql", args...))
 	return err
 }
 

@@ -54,7 +54,7 @@ func makeChroot(ctx context.Context, root string, p *progress) error {
 		}
 	}
 	p.printf("making a Debian %s in %s: 2 to 4 minutes", suite, root)
-	if _, err := output(exec.CommandContext(ctx, "debootstrap", debootstrapArgs(root, hostMirror(os.DirFS("/")))...)); err != nil {
+	if err := run(exec.CommandContext(ctx, "debootstrap", debootstrapArgs(root, hostMirror(os.DirFS("/")))...)); err != nil {
 		return fmt.Errorf("making a Debian: %w", err)
 	}
 	m := &machine{root: root, python: python{version: "3.13", system: true}}
@@ -67,7 +67,7 @@ func makeChroot(ctx context.Context, root string, p *progress) error {
 	if err := m.aptInstall(ctx, p, append(m.missing(), "ca-certificates")); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(root, "complete"), nil, 0o644) //nolint:gosec // a marker
+	return os.WriteFile(filepath.Join(root, "complete"), nil, 0o644)
 }
 
 func debootstrapArgs(root, mirror string) []string {
@@ -109,7 +109,7 @@ func copyNetworkFiles(root string) error {
 		if err != nil {
 			return fmt.Errorf("copying into the Debian: %w", err)
 		}
-		if err := os.WriteFile(filepath.Join(root, path), raw, 0o644); err != nil { //nolint:gosec // public files
+		if err := os.WriteFile(filepath.Join(root, path), raw, 0o644); err != nil {
 			return fmt.Errorf("copying into the Debian: %w", err)
 		}
 	}

@@ -107,7 +107,7 @@ func (i *install) makeVenv(ctx context.Context, p *progress) error {
 	}
 	pip := []string{i.program("pip"), "install", "-q", "--disable-pip-version-check", "netbox==" + i.version}
 	if raw, err := files.ReadFile("constraints/netbox-" + i.version + ".txt"); err == nil {
-		if err := os.WriteFile(i.file("constraints.txt"), raw, 0o644); err != nil { //nolint:gosec // public
+		if err := os.WriteFile(i.file("constraints.txt"), raw, 0o644); err != nil {
 			return fmt.Errorf("writing pip's constraints: %w", err)
 		}
 		pip = append(pip, "-c", filepath.Join(i.dir, "constraints.txt"))
@@ -115,12 +115,12 @@ func (i *install) makeVenv(ctx context.Context, p *progress) error {
 		p.printf("no pinned dependencies for NetBox %s: pip takes what fits today", i.version)
 	}
 	for _, argv := range [][]string{{i.machine.python.path, "-m", "venv", filepath.Join(i.dir, "venv")}, pip} {
-		if _, err := output(i.machine.command(ctx, argv...)); err != nil {
+		if err := run(i.machine.command(ctx, argv...)); err != nil {
 			return fmt.Errorf("installing NetBox %s: %w", i.version, err)
 		}
 	}
 	p.printf("NetBox %s is installed", i.version)
-	return os.WriteFile(i.file(venvMarker), nil, 0o644) //nolint:gosec // a marker
+	return os.WriteFile(i.file(venvMarker), nil, 0o644)
 }
 
 // makeTemplate makes a data folder of PostgreSQL with the migrated database.
@@ -155,7 +155,7 @@ func (i *install) makeTemplate(ctx context.Context, p *progress) error {
 func (i *install) fillTemplate(ctx context.Context, b *backend, p *progress) error {
 	init := i.machine.pg(ctx, "initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8",
 		"--wal-segsize=4", "-D", b.data())
-	if _, err := output(init); err != nil {
+	if err := run(init); err != nil {
 		return err
 	}
 	// A clean end: the data folder is copied.
@@ -226,7 +226,7 @@ func (i *install) addAdmin(ctx context.Context, b *backend) error {
 	}
 	cmd := i.machine.command(ctx, i.program("netbox"), "shell", "-c", string(script))
 	cmd.Env = append(cmd.Env, b.environ()...)
-	if _, err := output(cmd); err != nil {
+	if err := run(cmd); err != nil {
 		return fmt.Errorf("adding the administrator: %w", err)
 	}
 	return nil

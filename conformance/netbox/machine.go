@@ -71,13 +71,13 @@ func (m *machine) environ() []string {
 	return env
 }
 
-// output runs a command and returns what it wrote; an error has the end of it.
-func output(cmd *exec.Cmd) (string, error) {
+// run runs a command; an error has the end of what it wrote.
+func run(cmd *exec.Cmd) error {
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, tail(string(out), 15))
+		return fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, tail(string(out), 15))
 	}
-	return string(out), nil
+	return nil
 }
 
 // tail is the last lines of a text.

@@ -53,8 +53,8 @@ func TestNetNS(t *testing.T) {
 	if err := socket.Close(); err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.NotFoundHandler()} //nolint:gosec // for one request
-	go func() { _ = server.Serve(l) }()                     // ends with Close
+	server := &http.Server{Handler: http.NotFoundHandler()}
+	go func() { _ = server.Serve(l) }() // ends with Close
 	t.Cleanup(func() { _ = server.Close() })
 	res, err := clientIn(ns).Get("http://" + address)
 	if err != nil {

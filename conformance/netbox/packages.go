@@ -55,7 +55,7 @@ func (m *machine) aptInstall(ctx context.Context, p *progress, packages []string
 		if m.root != "" { // found by the caller's PATH, which may be another
 			cmd.Path, cmd.Err = "/usr/bin/apt-get", nil
 		}
-		if _, err := output(cmd); err != nil {
+		if err := run(cmd); err != nil {
 			return errors.Join(fmt.Errorf("installing packages (by hand: %s): %w", line, err), undo())
 		}
 	}
@@ -86,7 +86,7 @@ func (m *machine) keepServicesDown() (undo func() error, err error) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return nil, errors.Join(fmt.Errorf("keeping services from starting: %w", err), undo())
 		}
-		if err := os.WriteFile(path, []byte(text), 0o755); err != nil { //nolint:gosec // a script
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
 			return nil, errors.Join(fmt.Errorf("keeping services from starting: %w", err), undo())
 		}
 		made = append(made, path)

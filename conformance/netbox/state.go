@@ -35,7 +35,7 @@ func statePath(dir string) string { return filepath.Join(dir, "state.json") }
 func readState(dir string) (*state, error) {
 	raw, err := os.ReadFile(statePath(dir))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // no run is an answer
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the state of the last run: %w", err)

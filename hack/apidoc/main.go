@@ -33,10 +33,10 @@ func run(dir, out string) error {
 		return fmt.Errorf("reading the CRDs: %w", err)
 	}
 	// The folder may be new: docs/reference holds generated files only.
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil { //nolint:gosec // documentation is for everybody
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return fmt.Errorf("writing the reference: %w", err)
 	}
-	if err := os.WriteFile(out, []byte(render(crds)), 0o644); err != nil { //nolint:gosec // documentation is for everybody
+	if err := os.WriteFile(out, []byte(render(crds)), 0o644); err != nil {
 		return fmt.Errorf("writing the reference: %w", err)
 	}
 	return nil
@@ -57,7 +57,7 @@ func load(dir string) ([]apiextensionsv1.CustomResourceDefinition, error) {
 	slices.Sort(files)
 	var crds []apiextensionsv1.CustomResourceDefinition
 	for _, f := range files {
-		data, err := os.ReadFile(f) //nolint:gosec // the caller names the folder
+		data, err := os.ReadFile(f)
 		if err != nil {
 			return nil, err
 		}

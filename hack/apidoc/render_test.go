@@ -59,7 +59,7 @@ func TestRun(t *testing.T) {
 	if err := run(dir, out); err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile(out) //nolint:gosec // in a folder of this test
+	got, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
 	}

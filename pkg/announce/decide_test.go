@@ -419,8 +419,8 @@ func randomSnapshot(r *rand.Rand) *testSnapshot {
 // TestDecideProperties checks on random input what must hold on any.
 func TestDecideProperties(t *testing.T) {
 	for seed := range uint64(3000) {
-		w := randomSnapshot(rand.New(rand.NewPCG(seed, 1))) //nolint:gosec // a failure must be repeatable
-		announcers := map[string]int{}                      // by service
+		w := randomSnapshot(rand.New(rand.NewPCG(seed, 1)))
+		announcers := map[string]int{} // by service
 		for _, n := range w.Nodes {
 			d := Decide(n.Name, &w.Snapshot)
 			checkDecision(t, seed, w, n, d)

@@ -249,7 +249,7 @@ func TestSharingModel(t *testing.T) {
 }
 
 func modelRound(t *testing.T, w *harness, seed uint64) {
-	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test that can be repeated
+	r := rand.New(rand.NewPCG(seed, 1))
 	names, keys, ports := []string{"a", "b", "c", "d", "e"}, []string{"", "k", "k", "l"}, []int32{80, 443, 8080}
 	var history []string
 	do := func(format string, args ...any) {

@@ -139,7 +139,7 @@ func connectProxy(t *testing.T, to string) (proxy *httptest.Server, tunnels *ato
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		back, err := net.Dial("tcp", to)
+		back, err := (&net.Dialer{}).DialContext(r.Context(), "tcp", to)
 		if err != nil {
 			w.WriteHeader(http.StatusBadGateway)
 			return

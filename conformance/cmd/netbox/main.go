@@ -38,7 +38,7 @@ func main() {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "netbox:", err)
 		stop()
-		os.Exit(1) //nolint:gocritic // stop was called
+		os.Exit(1)
 	}
 }
 

@@ -148,7 +148,7 @@ func TestUnreachable(t *testing.T) {
 		setPeers(t, s, nil, p)
 		down(t, s, "no route to")
 		r.Exec("ip", "addr", "add", late+"/32", "dev", "lo")
-		add := exec.CommandContext(t.Context(), "ip", "route", "add", late, "via", r.Addr4.String()) //nolint:gosec // addresses of this test
+		add := exec.CommandContext(t.Context(), "ip", "route", "add", late, "via", r.Addr4.String())
 		if out, err := add.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}

@@ -31,7 +31,7 @@ const envModelSeed = "MODEL_SEED"
 // allocator, with crashes and faults, and compares what NetBox has with a
 // simple model.
 func TestModel(t *testing.T) {
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // the clock is positive
+	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv(envModelSeed); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
@@ -99,7 +99,7 @@ func newGame(t *testing.T, seed uint64, version string) *game {
 	hs := httptest.NewServer(srv)
 	t.Cleanup(hs.Close)
 	g := &game{
-		t: t, dice: rand.New(rand.NewPCG(seed, 0)), netbox: srv, notes: map[int64]string{}, //nolint:gosec // a test's dice
+		t: t, dice: rand.New(rand.NewPCG(seed, 0)), netbox: srv, notes: map[int64]string{},
 		target: contracttest.Target{URL: hs.URL, TokenFile: writeToken(t, fencedToken)},
 	}
 	for i := range 8 {

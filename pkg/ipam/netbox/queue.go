@@ -44,11 +44,11 @@ type claimResult struct {
 }
 
 // claim takes the next free address of a source. Whoever gives up waiting cannot
-// take the claim back: it may be written, and the next claim finds it by its key. Errors: errFull, errKeyTaken,
-// *sourceError, or one for the user.
+// take the claim back: it may be written, and the next claim finds it by its key.
+// Errors: errFull, errKeyTaken, *sourceError, or one for the user.
 func (q *claimQueues) claim(ctx context.Context, src source, it item) (record, error) {
 	w := &waitingClaim{item: it, done: make(chan claimResult, 1)}
-	q.queue(src).add(w)
+	q.queue(src).add(w) //nolint:contextcheck // a list POST is of many callers, and ends with none of them
 	select {
 	case res := <-w.done:
 		return res.rec, res.err

@@ -209,7 +209,7 @@ func (a *Allocator) tryRemove(ctx context.Context, m *removal) (left *record, er
 	for range 3 {
 		rec, etag, err := a.api.address(ctx, m.rec.id)
 		if netbox.StatusOf(err) == http.StatusNotFound {
-			return nil, nil
+			return nil, nil //nolint:nilnil // nothing is left
 		}
 		if err != nil {
 			return nil, err

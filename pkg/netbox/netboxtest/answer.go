@@ -111,7 +111,7 @@ func (a *answer) value(t *table, o *object, name string) any {
 // text, depending on the field: clients that take one for the other break here.
 func (a *answer) fieldValue(f *field, o *object) any {
 	v := o.vals[f.name]
-	switch f.kind {
+	switch f.kind { //nolint:exhaustive // the rest is below
 	case computedField:
 		return f.compute(a.s, a, o)
 	case refField:

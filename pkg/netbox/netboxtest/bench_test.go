@@ -23,7 +23,7 @@ func filled(b *testing.B, n int) *Server {
 
 func send(b *testing.B, s *Server, method, path, body string, want int) {
 	b.Helper()
-	r := httptest.NewRequest(method, path, bytes.NewReader([]byte(body)))
+	r := httptest.NewRequestWithContext(b.Context(), method, path, bytes.NewReader([]byte(body)))
 	r.Header.Set("Authorization", "Token "+DefaultToken)
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()

@@ -90,7 +90,7 @@ func (s *Server) resolve(m *model, path []string) (func(*object) []any, []string
 	if f == nil || f.kind == computedField {
 		return nil, nil, fmt.Errorf("%s has no field %q", m.name, path[0])
 	}
-	switch f.kind {
+	switch f.kind { //nolint:exhaustive // the rest is below
 	case refField:
 		return s.through(byPath[f.to], path[1:], func(o *object) []int64 { return []int64{o.num(f.name)} })
 	case refListField:

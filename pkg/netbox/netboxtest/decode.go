@@ -137,7 +137,7 @@ func (s *Server) decodeNull(f *field, o *object, errs fieldErrors) {
 
 // decodeValue reads a value that is not null; msg says what is wrong with it.
 func (s *Server) decodeValue(f *field, v any) (got any, msg string) {
-	switch f.kind {
+	switch f.kind { //nolint:exhaustive // the rest is below
 	case textField, slugField:
 		return decodeText(f, v)
 	case boolField:

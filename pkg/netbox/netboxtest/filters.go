@@ -147,7 +147,7 @@ func (s *Server) fieldFilter(m *model, base, op string, values []string) (rowFil
 	if f == nil {
 		return nil, ""
 	}
-	switch f.kind {
+	switch f.kind { //nolint:exhaustive // the rest is below
 	case textField, slugField:
 		return textFilter(op, values, f.foldCase, func(o *object) string { return o.str(f.name) })
 	case choiceField:

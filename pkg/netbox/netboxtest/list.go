@@ -204,7 +204,7 @@ func (s *Server) comparing(m *model, key string) func(a, b *object) int {
 	if f == nil {
 		return nil
 	}
-	switch f.kind {
+	switch f.kind { //nolint:exhaustive // the rest is below
 	case textField, slugField, choiceField:
 		return func(a, b *object) int { return cmp.Compare(a.str(key), b.str(key)) }
 	case intField, refField:

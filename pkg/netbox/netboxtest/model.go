@@ -252,10 +252,10 @@ func counts(names ...string) []field {
 }
 
 // common ends the field list of nearly every model.
-func common(fs ...field) []field {
+func common() []field {
 	owner := unset("owner")[0]
 	owner.since = version.owner
-	return append(fs, text("description", 200), owner, text("comments", 0))
+	return []field{text("description", 200), owner, text("comments", 0)}
 }
 
 // join puts lists of fields one behind the other.

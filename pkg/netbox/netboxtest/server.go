@@ -251,7 +251,7 @@ func (s *Server) route(q *request, body []byte) *response {
 	if fail != nil {
 		return fail
 	}
-	if fail := q.parse(body, s.version); fail != nil {
+	if fail := q.parse(body); fail != nil {
 		return fail
 	}
 	return v(q)
@@ -272,7 +272,7 @@ func (s *Server) withoutSlash(q *request, p string) *response {
 }
 
 // parse decodes the body.
-func (q *request) parse(body []byte, v version) *response {
+func (q *request) parse(body []byte) *response {
 	if len(bytes.TrimSpace(body)) == 0 {
 		q.empty, q.body = true, map[string]any{}
 		return nil

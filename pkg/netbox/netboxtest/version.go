@@ -23,7 +23,7 @@ func (v version) String() string { return fmt.Sprintf("%d.%d.%d", v.major, v.min
 func (v version) api() string { return fmt.Sprintf("%d.%d", v.major, v.minor) }
 
 // atLeast reports whether v is the given release or a newer one.
-func (v version) atLeast(major, minor, patch int) bool {
+func (v version) atLeast(major, minor, patch int) bool { //nolint:unparam // NetBox 5 comes
 	if v.major != major {
 		return v.major > major
 	}

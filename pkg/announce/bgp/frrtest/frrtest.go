@@ -143,7 +143,7 @@ func (r *Router) must(err error) {
 
 func (r *Router) run(name string, args ...string) string {
 	r.t.Helper()
-	out, err := exec.CommandContext(r.t.Context(), name, args...).CombinedOutput() //nolint:gosec // commands of tests
+	out, err := exec.CommandContext(r.t.Context(), name, args...).CombinedOutput()
 	if err != nil {
 		r.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
@@ -159,7 +159,7 @@ func (r *Router) Exec(args ...string) string {
 // Command prepares a command in the router's namespace, which dies with the
 // test.
 func (r *Router) Command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(r.t.Context(), "nsenter", append([]string{"-t", r.pid(), "-n"}, args...)...) //nolint:gosec // commands of tests
+	cmd := exec.CommandContext(r.t.Context(), "nsenter", append([]string{"-t", r.pid(), "-n"}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -180,7 +180,7 @@ func (r *Router) connect(n int) {
 	r.run("ip", "link", "set", "lo", "up")
 	r.run("ip", "link", "add", r.Link, "type", "veth", "peer", "name", far, "netns", r.pid())
 	r.t.Cleanup(func() {
-		_ = exec.CommandContext(context.Background(), "ip", "link", "del", r.Link).Run() //nolint:gosec // a name that New made
+		_ = exec.CommandContext(context.Background(), "ip", "link", "del", r.Link).Run()
 	})
 	r.run("ip", "addr", "add", r.Local4.String()+"/24", "dev", r.Link)
 	r.run("ip", "addr", "add", r.Local6.String()+"/64", "dev", r.Link, "nodad")
@@ -200,8 +200,8 @@ func (r *Router) start(id string, lines []string) {
 	conf := fmt.Sprintf("log stdout informational\nrouter bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n %s\n",
 		ASN, id, replace.Replace(strings.Join(lines, "\n ")))
 	// The daemons read them as frrUser.
-	r.must(os.WriteFile(filepath.Join(r.dir, "bgpd.conf"), []byte(conf), 0o644)) //nolint:gosec // nothing secret
-	r.must(os.WriteFile(filepath.Join(r.dir, "zebra.conf"), nil, 0o644))         //nolint:gosec // nothing secret
+	r.must(os.WriteFile(filepath.Join(r.dir, "bgpd.conf"), []byte(conf), 0o644))
+	r.must(os.WriteFile(filepath.Join(r.dir, "zebra.conf"), nil, 0o644))
 	r.daemon("zebra")
 	r.Eventually(10*time.Second, "zebra's socket", func() bool { return exists(filepath.Join(r.dir, "zapi")) })
 	r.bgpd = r.daemon("bgpd")
@@ -224,7 +224,7 @@ func (r *Router) daemon(name string) *exec.Cmd {
 		"--vty_socket", r.dir, "-z", filepath.Join(r.dir, "zapi"), "-i", filepath.Join(r.dir, name+".pid"),
 		"-f", filepath.Join(r.dir, name+".conf"), "-P", "0"}
 	// As the namespace: until its cleanup.
-	cmd := exec.CommandContext(context.Background(), "nsenter", args...) //nolint:gosec // commands of tests
+	cmd := exec.CommandContext(context.Background(), "nsenter", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.OpenFile(filepath.Join(r.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	r.must(err)
@@ -260,7 +260,7 @@ func (r *Router) StartBGP() {
 }
 
 func (r *Router) vtysh(command string) ([]byte, error) {
-	return exec.CommandContext(r.t.Context(), "vtysh", "--vty_socket", r.dir, "-c", command).Output() //nolint:gosec // commands of tests
+	return exec.CommandContext(r.t.Context(), "vtysh", "--vty_socket", r.dir, "-c", command).Output()
 }
 
 // Vtysh runs one command of FRR's shell.

@@ -65,11 +65,9 @@ Flags:
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "netboxtest:", err)
 		os.Exit(1)
 	}
@@ -128,7 +126,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 
 // serve answers requests until the context ends.
 func serve(ctx context.Context, c config, nb *netboxtest.Server, stdout io.Writer) error {
-	l, err := net.Listen("tcp", c.listen)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.listen)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
@@ -150,8 +148,8 @@ func serve(ctx context.Context, c config, nb *netboxtest.Server, stdout io.Write
 		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
 	}
-	nb.ClearFaults() // lets go of requests that hang
-	stopping, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	nb.ClearFaults() // ends requests that hang
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if err := srv.Shutdown(stopping); err != nil {
 		return srv.Close()

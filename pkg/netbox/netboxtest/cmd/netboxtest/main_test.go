@@ -84,7 +84,12 @@ func TestServeSeedOfHelp(t *testing.T) {
 	if got := get("/api/ipam/prefixes/1/"); got != http.StatusOK {
 		t.Fatalf("status %d, want 200", got)
 	}
-	resp, err := http.Post(url+"/_control/faults", "application/json", strings.NewReader(`{"hangBeforeCommit":true}`))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/_control/faults", strings.NewReader(`{"hangBeforeCommit":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
