@@ -21,7 +21,7 @@ type Figure struct {
 	Unit  string  `json:"unit"`
 	// Target is what the figure should be, in words; empty for a reference.
 	Target string `json:"target"`
-	// OK tells whether the target was met; true for a reference.
+	// OK reports whether the target was met; true for a reference.
 	OK   bool   `json:"ok"`
 	Note string `json:"note"`
 }

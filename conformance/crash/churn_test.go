@@ -23,7 +23,7 @@ const (
 	// envSeed makes the dice of TestChurn fall as in a run that printed it. What
 	// happens between processes still differs from run to run.
 	envSeed = "CRASH_SEED"
-	// patienceAlone is longer than the period of the ledger, which is what finds
+	// patienceAlone is longer than the period of the comparison with the cluster, which is what finds
 	// the rest of a change that failed where nobody waits for it.
 	patienceAlone = 6 * time.Minute
 	// crowd is how many names Services have in TestChurn.
@@ -56,7 +56,7 @@ type churn struct {
 
 // TestChurn lets users create, change and delete Services for some rounds, with
 // crashes at random writes and times, and a NetBox that fails in all ways.
-// After each round all must be as it should be, without the ledger's help.
+// After each round all must be as it should be, without the help of that comparison.
 func TestChurn(t *testing.T) {
 	seed := fromEnv(t, envSeed, uint64(time.Now().UnixNano()))
 	rounds := int(fromEnv(t, envRounds, defaultRounds))

@@ -30,8 +30,8 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/conformance/lab"
 	"github.com/bm-ccm/bm-ccm/conformance/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 const (
@@ -309,7 +309,7 @@ func (p *process) alive() bool {
 	}
 }
 
-// running tells whether the controller runs.
+// running reports whether the controller runs.
 func (c *controller) running() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -14,9 +14,9 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	ipamnetbox "github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/provision"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 func TestInitInMemory(t *testing.T) {

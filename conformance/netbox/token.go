@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/provision"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // setUp does what "bm-ccm netbox init" does, so that all that runs on a seeded

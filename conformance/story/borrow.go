@@ -13,7 +13,7 @@ import (
 	"net/url"
 
 	"github.com/bm-ccm/bm-ccm/conformance/lab"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // What a story creates in a NetBox of the user's: names that nobody has by

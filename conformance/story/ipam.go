@@ -10,7 +10,7 @@ import (
 	"slices"
 
 	"github.com/bm-ccm/bm-ccm/conformance/netbox"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // IPAM is the NetBox that a story uses.

@@ -29,11 +29,11 @@ var layers = []layer{
 	{"pkg/announce", []string{"pkg/api", "pkg/announce", "pkg/trigger"}},
 	{"pkg/api", nil},
 	{"pkg/trigger", nil},
-	{"pkg/netbox/netboxtest", []string{"pkg/netbox", "pkg/ipam/netbox/schema"}},
+	{"pkg/netbox/netboxtest", []string{"pkg/netbox", "pkg/netbox/schema"}},
 	{"pkg/netbox/dcim", []string{"pkg/netbox"}},
+	{"pkg/netbox/schema", []string{"pkg/netbox"}},
 	{"pkg/netbox", nil},
 	{"pkg/keylock", nil},
-	{"pkg/ipam/netbox/schema", []string{"pkg/netbox"}},
 	{"pkg/ipam/netbox", []string{"pkg/api", "pkg/ipam", "pkg/netbox", "pkg/keylock"}},
 	{"pkg/ipam", []string{"pkg/api"}},
 	// The way of a Service: service < assign < drift < cloud; classview beside them.

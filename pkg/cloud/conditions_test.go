@@ -94,7 +94,7 @@ func TestConflictCondition(t *testing.T) {
 	d.c.claimed(t.Context(), d.web(), "")
 	d.want("True/DuplicateClaim", 1)
 
-	// After a restart nothing is written before the ledger has looked.
+	// After a restart nothing is written before drift has looked.
 	d.restart()
 	d.c.claimed(t.Context(), d.web(), "")
 	d.want("True/DuplicateClaim", 0)
@@ -132,7 +132,7 @@ func TestPoolConflict(t *testing.T) {
 	checkCondition(t, s, v1alpha1.ConditionConflict, "False")
 }
 
-// A sync and the ledger speak at the same time: the sync's word stands, in
+// A sync and drift speak at the same time: the sync's word stands, in
 // whatever order the API server would take two patches.
 func TestConflictWritesInOrder(t *testing.T) {
 	for range 20 {

@@ -379,8 +379,8 @@ func bothStores(t *testing.T, test func(t *testing.T, w *harness, prefix string)
 	})
 }
 
-// toldOf tells whether a Warning Event about a Service has a text.
-func (w *harness) toldOf(name, text string) bool {
+// warned reports whether a Warning Event about a Service has a text.
+func (w *harness) warned(name, text string) bool {
 	return slices.ContainsFunc(w.events, func(e string) bool { return strings.HasPrefix(e, name+": ") && strings.Contains(e, text) })
 }
 

@@ -36,7 +36,7 @@ type instances struct {
 
 var _ cloudprovider.InstancesV2 = (*instances)(nil)
 
-// InstanceExists tells whether the machine of a node still exists. Its answer
+// InstanceExists reports whether the machine of a node still exists. Its answer
 // is never "no": upstream would delete the Node at once, and an absence in
 // NetBox can also be a renamed device, a lost permission or an emptied filter.
 // A machine that is not found is an error, which leaves the Node alone.
@@ -50,14 +50,17 @@ func (i *instances) InstanceExists(ctx context.Context, node *corev1.Node) (bool
 	return true, nil
 }
 
-// InstanceShutdown tells whether the machine of a node is known to be off.
+// InstanceShutdown reports whether the machine of a node is known to be off.
 // NetBox's status of a device is what people planned for it, not what it does,
 // so it never says so by itself.
 func (i *instances) InstanceShutdown(context.Context, *corev1.Node) (bool, error) {
 	return false, nil
 }
 
-// InstanceMetadata returns the providerID and the addresses of a node.
+// InstanceMetadata implements cloudprovider.InstancesV2: the providerID and the
+// addresses of a node. Upstream calls it until it succeeds, then takes the taint
+// node.cloudprovider.kubernetes.io/uninitialized from the Node, and every five
+// minutes after that for the addresses.
 func (i *instances) InstanceMetadata(ctx context.Context, node *corev1.Node) (*cloudprovider.InstanceMetadata, error) {
 	if i.inventory == nil {
 		return selfDescribed(node), nil

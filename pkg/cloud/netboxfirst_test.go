@@ -10,8 +10,8 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/api/v1alpha1"
 	"github.com/bm-ccm/bm-ccm/pkg/cloud/service/servicetest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // record returns what NetBox has at an address.
@@ -69,14 +69,14 @@ func TestRetainNeedsNetBox(t *testing.T) {
 	w.create("a", "", 80, servicetest.Annotated(v1alpha1.AnnotationRetain, "true"))
 	w.create("later", "", 80)
 	w.settle()
-	if len(w.events) != 1 || !w.toldOf("a", `192.0.2.1 will not stay reserved (annotation bm-ccm.io/retain): pool "v4" lists`) {
+	if len(w.events) != 1 || !w.warned("a", `192.0.2.1 will not stay reserved (annotation bm-ccm.io/retain): pool "v4" lists`) {
 		t.Errorf("Events: %q", w.events)
 	}
 	w.edit("later", servicetest.Annotated(v1alpha1.AnnotationRetain, "true"))
 	w.settle()
 	w.start()
 	w.settle()
-	if len(w.events) != 2 || !w.toldOf("later", "192.0.2.2 will not stay reserved") {
+	if len(w.events) != 2 || !w.warned("later", "192.0.2.2 will not stay reserved") {
 		t.Errorf("Events: %q", w.events)
 	}
 }

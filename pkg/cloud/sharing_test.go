@@ -160,7 +160,7 @@ func TestSharerTakesAnothersPort(t *testing.T) {
 		w.edit("a", func(s *corev1.Service) { s.Spec.Ports = []corev1.ServicePort{{Port: 443}} })
 		waits := w.settle()
 		w.wantIPs(map[string]string{"a": "", "b": first})
-		if !strings.Contains(waits["a"], "both have port TCP/443") || !w.toldOf("a", "both have port TCP/443") {
+		if !strings.Contains(waits["a"], "both have port TCP/443") || !w.warned("a", "both have port TCP/443") {
 			t.Errorf("waits: %v, events: %v", waits, w.events)
 		}
 		w.edit("a", func(s *corev1.Service) { s.Spec.Ports = []corev1.ServicePort{{Port: 80}} })

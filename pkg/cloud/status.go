@@ -325,7 +325,7 @@ func poolConditions(pool *v1alpha1.AddressPool, usage map[ipam.Family]ipam.Usage
 	return out
 }
 
-// exhausted tells whether a family of the pool has no address left.
+// exhausted reports whether a family of the pool has no address left.
 func exhausted(pool string, usage map[ipam.Family]ipam.Usage) metav1.Condition {
 	var full []string
 	for family, u := range usage {

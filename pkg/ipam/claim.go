@@ -102,7 +102,7 @@ type Claim struct {
 	Owner Owner
 	Addr  netip.Addr
 	// Pool is the AddressPool that the address came from; empty when no pool
-	// covers it (any longer).
+	// covers it (any more).
 	Pool string
 	// Reserved says that the address is kept for the Service of this name, which
 	// does not have it (yet, or any longer).

@@ -15,7 +15,7 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/conformance/bench"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 func request(name string, p netip.Prefix) ipam.Request {

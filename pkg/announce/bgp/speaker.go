@@ -190,7 +190,7 @@ func (s *Speaker) removeUnwanted(ctx context.Context, peers []Peer) {
 }
 
 // sourceMoved reports whether the session uses an address that is not the one to
-// use (any longer). No route at all is no reason to end a session.
+// use (any more). No route at all is no reason to end a session.
 func (s *Speaker) sourceMoved(p *peer) bool {
 	if !p.source.IsValid() {
 		return false

@@ -94,7 +94,7 @@ func (s Sharer) rank() int {
 	}
 }
 
-// asksForAnother tells whether the user wants another address than the shared
+// asksForAnother reports whether the user wants another address than the shared
 // one.
 func (s Sharer) asksForAnother() bool {
 	for f, held := range s.Held {
@@ -140,7 +140,7 @@ func (s Sharer) clash(other Sharer) (problem string, ports bool) {
 	return "", false
 }
 
-// sameEndpoints tells whether both Services have the same pods, so that a node
+// sameEndpoints reports whether both Services have the same pods, so that a node
 // has endpoints of both or of none.
 func (s Sharer) sameEndpoints(other Sharer) bool {
 	return len(s.Selector) > 0 && maps.Equal(s.Selector, other.Selector)

@@ -22,11 +22,17 @@ import (
 type Allocator struct {
 	cluster string
 
-	mu       sync.Mutex
+	// mu guards all that follows. One lock will do: nothing here waits for anybody,
+	// and a claim takes microseconds.
+	mu sync.Mutex
+	// restored: before, an address that a Service has would pass for free.
 	restored bool
 	byKey    map[ipam.Key]ipam.Claim
-	byAddr   map[netip.Addr]ipam.Key
-	used     map[ipam.Family]*usedSet
+	// byAddr has the same claims by address; an address is in it once, whatever
+	// pools it lies in.
+	byAddr map[netip.Addr]ipam.Key
+	// used has the same addresses once more, to find the lowest free one.
+	used map[ipam.Family]*usedSet
 }
 
 var _ ipam.Store = (*Allocator)(nil)
@@ -57,6 +63,8 @@ func (a *Allocator) Restore(claims []ipam.Claim) {
 
 var errNotRestored = errors.New("the Services have not been read yet")
 
+// ready is called with mu held, as all methods below that begin with a small
+// letter are.
 func (a *Allocator) ready() error {
 	if !a.restored {
 		return &ipam.UnavailableError{Doing: "looking up assigned addresses", Err: errNotRestored}
@@ -64,6 +72,7 @@ func (a *Allocator) ready() error {
 	return nil
 }
 
+// hold records a claim on an address that is free.
 func (a *Allocator) hold(c ipam.Claim) {
 	c.Addr = c.Addr.Unmap()
 	a.byKey[c.Key] = c
@@ -71,13 +80,16 @@ func (a *Allocator) hold(c ipam.Claim) {
 	a.used[ipam.FamilyOf(c.Addr)].add(numberOf(c.Addr))
 }
 
+// free takes back a claim that is recorded.
 func (a *Allocator) free(c ipam.Claim) {
 	delete(a.byKey, c.Key)
 	delete(a.byAddr, c.Addr)
 	a.used[ipam.FamilyOf(c.Addr)].remove(numberOf(c.Addr))
 }
 
-// Claim implements ipam.Claims.
+// Claim implements ipam.Claims. Of an existing claim it refreshes the owner: the
+// Service may have been created anew under its name. A new address is held before
+// the former one is freed, so that a Service which moves never has none.
 func (a *Allocator) Claim(_ context.Context, r ipam.Request) (ipam.Claim, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -149,6 +161,7 @@ func (a *Allocator) pick(r ipam.Request) (netip.Addr, string, error) {
 	return netip.Addr{}, "", exhausted
 }
 
+// pickAsked returns the asked-for address and its pool, if it is free.
 func (a *Allocator) pickAsked(r ipam.Request) (netip.Addr, string, error) {
 	addr := r.Addr.Unmap()
 	pool := ipam.PoolOf(addr, r.Pools)
@@ -170,6 +183,7 @@ func (a *Allocator) pickAsked(r ipam.Request) (netip.Addr, string, error) {
 // .0 or .255 if they are to be avoided.
 func (a *Allocator) lowestFree(r netipx.IPRange, avoidBuggy bool) (netip.Addr, bool) {
 	used := a.used[ipam.FamilyOf(r.From())]
+	// At most one address in 128 is avoided, so few free ones are passed over.
 	for n, ok := used.free(numberOf(r.From())); ok && !numberOf(r.To()).less(n); {
 		addr := n.addr(r.From().Is4())
 		if !avoidBuggy || !ipam.Buggy(addr) {
@@ -251,7 +265,8 @@ func (a *Allocator) Audit(ctx context.Context, _ []ipam.Pool) (ipam.Report, erro
 	return ipam.Report{Claims: claims}, err
 }
 
-// List implements ipam.Records.
+// List implements ipam.Records. The order is that of the keys, so that two lists
+// of the same claims are equal.
 func (a *Allocator) List(context.Context) ([]ipam.Claim, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -266,7 +281,9 @@ func (a *Allocator) List(context.Context) ([]ipam.Claim, error) {
 	return out, nil
 }
 
-// Usage implements ipam.Pools.
+// Usage implements ipam.Pools. It walks over all claims: pools are counted every
+// few seconds at most, and a count for each would have to follow every edit of a
+// pool.
 func (a *Allocator) Usage(_ context.Context, p ipam.Pool) (map[ipam.Family]ipam.Usage, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -43,12 +43,14 @@ func (n number) bit(b int) number {
 	return number{hi: n.hi<<6 | n.lo>>58, lo: n.lo<<6 | uint64(b)} //nolint:gosec // b is 0 to 63
 }
 
+// next is the number after n; ok is false for the last one of all.
 func (n number) next() (number, bool) {
 	lo, carry := bits.Add64(n.lo, 1, 0)
 	hi, overflow := bits.Add64(n.hi, 0, carry)
 	return number{hi: hi, lo: lo}, overflow == 0
 }
 
+// full is a word of which every bit is set.
 const full = ^uint64(0)
 
 // levels is how often 64 words are summed up in one bit above. With four, a
@@ -69,6 +71,8 @@ func newUsedSet() *usedSet {
 	return s
 }
 
+// add puts a number into the set. Only a word that it fills is noted a level
+// above.
 func (s *usedSet) add(n number) {
 	for _, level := range s {
 		w := n.word()
@@ -80,6 +84,7 @@ func (s *usedSet) add(n number) {
 	}
 }
 
+// remove takes a number out of the set, and empty words out of memory.
 func (s *usedSet) remove(n number) {
 	for _, level := range s {
 		w := n.word()
@@ -101,6 +106,8 @@ func (s *usedSet) remove(n number) {
 // false if there is none.
 func (s *usedSet) free(n number) (_ number, ok bool) { return s.freeAt(0, n) }
 
+// freeAt is free on a level: there, a number that is not in the set is a word
+// below that has room.
 func (s *usedSet) freeAt(level int, n number) (number, bool) {
 	for {
 		w := n.word()

@@ -10,8 +10,8 @@ import (
 	"fmt"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // api is the way of every request of the claim protocol: here, and nowhere
@@ -75,7 +75,7 @@ type refusedError struct {
 // Unwrap returns both views of the refusal.
 func (e *refusedError) Unwrap() []error { return []error{&e.ConfigError, e.answer} }
 
-// setUpError says that NetBox itself is not set up for claims (any longer), so
+// setUpError says that NetBox itself is not set up for claims (any more), so
 // that the next call has to check it again. Outside it is an *ipam.ConfigError.
 type setUpError struct{ ipam.ConfigError }
 

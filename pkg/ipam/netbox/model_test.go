@@ -20,8 +20,8 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // envModelSeed makes TestModel play the games of a run that printed it.

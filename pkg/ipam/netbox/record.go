@@ -13,8 +13,8 @@ import (
 	"text/template"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // nextSuffix marks the key of an address that is to replace another one.
@@ -208,7 +208,7 @@ func (i item) ownerFields() map[string]any {
 }
 
 // echoed reports whether a record holds what was posted. NetBox 4.4 drops
-// custom fields that it does not know without a word.
+// custom fields that it does not know silently.
 func (i item) echoed(r record) bool {
 	return r.claim == i.claim && r.cluster == i.cluster && r.clusterUID == i.clusterUID &&
 		r.serviceUID == i.serviceUID && r.class == i.class && ipam.FamilyOf(r.addr) == i.key.Family

@@ -11,8 +11,8 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // Release implements ipam.Allocator.
@@ -85,7 +85,7 @@ const (
 // is the one place that decides what is deleted: only what bm-ccm has created,
 // and never for a Service that keeps its address.
 func changesFor(r record, reason releaseReason) (changes map[string]any, remove bool) {
-	// A record without a Service and without a word about its release is one that
+	// A record without a Service and without a release field is one that
 	// an engineer wrote and that no controller has touched yet.
 	handMade := r.release == schema.ReleaseKeep || r.release == "" && r.serviceUID == ""
 	// A null clears a field and leaves the others: NetBox merges custom fields.

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // DefaultToken is the superuser's token of a Server that was given none. It is

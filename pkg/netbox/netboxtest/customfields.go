@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // decodeCustomFields merges the custom fields of a body into a row; null

@@ -199,7 +199,7 @@ func (f *activeFault) serve(w *recorder, r *http.Request, do func(context.Contex
 	}
 }
 
-// abort breaks the connection, without a word from net/http.
+// abort breaks the connection, without a log line of net/http.
 func abort() { panic(http.ErrAbortHandler) }
 
 // hang never answers.

@@ -117,7 +117,7 @@ func TestCustomFieldValues(t *testing.T) {
 	a.want(400, "POST", addresses, obj{"address": "10.0.0.3", "custom_fields": obj{"un": 7}})
 }
 
-// Unknown custom fields on write are dropped without a word up to 4.5.7.
+// Unknown custom fields on write are dropped silently up to 4.5.7.
 func TestUnknownCustomField(t *testing.T) {
 	for version, status := range map[string]int{"4.4": 201, "4.5.7": 201, "4.5.8": 400, "4.6": 400, "4.7": 400} {
 		a := start(t, netboxtest.Options{Version: version})

@@ -8,8 +8,8 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // api sends the requests of this package.

@@ -16,9 +16,9 @@ import (
 	"github.com/bm-ccm/bm-ccm/pkg/ipam"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/provision"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	client "github.com/bm-ccm/bm-ccm/pkg/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // setup is a NetBox that was set up for cluster lab, and what Inspect says.

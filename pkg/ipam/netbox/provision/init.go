@@ -12,8 +12,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // The outcomes of a step, as they are printed. Scripts may look for them.

@@ -13,9 +13,9 @@ import (
 
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/contracttest"
 	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/provision"
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // bare runs a NetBox in memory with nothing in it but the seed.

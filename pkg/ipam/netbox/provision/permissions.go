@@ -13,8 +13,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // usersPath is where the REST API lists users.

@@ -13,8 +13,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/bm-ccm/bm-ccm/pkg/ipam/netbox/schema"
 	"github.com/bm-ccm/bm-ccm/pkg/netbox"
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/schema"
 )
 
 // This file finds out what a token may do, and changes nothing for it: what it
