@@ -66,6 +66,8 @@ type conditions struct {
 	written map[types.UID]writtenCondition
 }
 
+// newConditions returns a keeper that has heard nothing yet: until drift has
+// compared for the first time, it takes no condition back.
 func newConditions(client kubernetes.Interface, recorder record.EventRecorder, settled *trigger.Trigger) *conditions {
 	return &conditions{
 		client: client, recorder: recorder, settled: settled,
@@ -165,6 +167,8 @@ type writtenCondition struct {
 // informer shows.
 const informerLag = time.Minute
 
+// wrote remembers a condition until the informer shows it. A second sync within
+// that time would write it, and its Event, once more.
 func (c *conditions) wrote(svc *corev1.Service, condition metav1.Condition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -211,6 +215,7 @@ func (c *conditions) due(svc *corev1.Service) (want metav1.Condition, ok bool) {
 	return want, true
 }
 
+// sameCondition leaves out the times, which differ though nothing has happened.
 func sameCondition(a, b metav1.Condition) bool {
 	return a.Status == b.Status && a.Reason == b.Reason && a.Message == b.Message
 }

@@ -102,6 +102,8 @@ func (c *Config) setDefaults() {
 	}
 }
 
+// validate returns every mistake at once: an administrator who corrects one after
+// the other restarts the controller as often.
 func (c *Config) validate() field.ErrorList {
 	var errs field.ErrorList
 	if c.APIVersion != ConfigAPIVersion {

@@ -55,6 +55,8 @@ func newOutcomes() *outcomes {
 	return &outcomes{texts: map[types.UID]string{}, retains: map[types.UID]bool{}}
 }
 
+// set notes what the last sync of a Service did. The Event is written after it, by
+// a goroutine of upstream's recorder.
 func (o *outcomes) set(uid types.UID, text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -68,6 +70,7 @@ func (o *outcomes) get(uid types.UID) (text string, known bool) {
 	return text, known
 }
 
+// forget drops what is known of a Service that is gone; its UID never comes back.
 func (o *outcomes) forget(uid types.UID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

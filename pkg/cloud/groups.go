@@ -223,6 +223,7 @@ func (gs *groups) facts(id service.Group, svc *corev1.Service) assign.Group {
 	return out
 }
 
+// member is called with gs.mu held.
 func (gs *groups) member(g *group, svc *corev1.Service) assign.Member {
 	before, admitted := g.admitted[svc.UID]
 	return assign.Member{

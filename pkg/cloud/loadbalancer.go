@@ -402,6 +402,8 @@ func (b *balancer) releaseUnneeded(ctx context.Context, g service.Group, svc *co
 	return nil
 }
 
+// noteFreed has the Service tried that has waited longest for an address. It may
+// want another family or pool; then its turn comes round again in a minute.
 func (b *balancer) noteFreed(ctx context.Context, svc *corev1.Service, c ipam.Claim) {
 	klog.FromContext(ctx).Info("Address released", "service", klog.KObj(svc), "claim", c.Key, "address", c.Addr)
 	b.freed()
@@ -446,6 +448,8 @@ func (b *balancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc 
 	return nil
 }
 
+// releaseAll gives back everything that a Service has. The annotation is read from
+// the Service as it is now, so that it can be retained until the last moment.
 func (b *balancer) releaseAll(ctx context.Context, svc *corev1.Service) error {
 	how := b.claims.Release
 	if svc.Annotations[v1alpha1.AnnotationRetain] == "true" {

@@ -41,6 +41,7 @@ type parsedPool struct {
 	pool ipam.Pool
 }
 
+// newObjects returns informers that run has not started yet.
 func newObjects(kube kubernetes.Interface, api *client.Client) *objects {
 	// Of a namespace only name and labels are of use.
 	trim := informers.WithTransform(func(obj any) (any, error) {

@@ -52,6 +52,9 @@ func (p *Provider) RunServices(ctx context.Context, loop ServiceLoop) {
 	}
 }
 
+// runServices builds what the controller works with, from the bottom up: objects,
+// stores, the view, what is remembered of the Services. Nothing works on a Service
+// before all that was assigned is known again: what is not known would be free.
 func (p *Provider) runServices(ctx context.Context, loop ServiceLoop) error {
 	if !p.objects.wait(ctx) {
 		return nil

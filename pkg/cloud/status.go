@@ -159,6 +159,8 @@ func (w *statusWriter) period() time.Duration {
 	return statusPeriod
 }
 
+// round looks at every pool and class once. An error is logged and the next round
+// tries again: a status is for people, nothing here decides by it.
 func (w *statusWriter) round(ctx context.Context) {
 	unavailable := w.netboxUnavailable.Swap(false)
 	w.away = false
@@ -297,6 +299,8 @@ func poolStatus(pool *v1alpha1.AddressPool, usage map[ipam.Family]ipam.Usage, pr
 	return s
 }
 
+// count is nil for a family that the pool has no addresses of, so that `kubectl
+// get` shows nothing rather than zeros.
 func count(usage map[ipam.Family]ipam.Usage, f ipam.Family) *v1alpha1.AddressCount {
 	u, ok := usage[f]
 	if !ok {
@@ -305,6 +309,8 @@ func count(usage map[ipam.Family]ipam.Usage, f ipam.Family) *v1alpha1.AddressCou
 	return &v1alpha1.AddressCount{Capacity: u.Capacity, Used: u.Used, Free: u.Free}
 }
 
+// poolConditions are those that follow from counting. NetBoxReachable is not for
+// pools without NetBox, Exhausted not for those that could not be counted.
 func poolConditions(pool *v1alpha1.AddressPool, usage map[ipam.Family]ipam.Usage, problem error) []metav1.Condition {
 	ready := condition(v1alpha1.ConditionReady, true, reasonAddressesResolved, "the pool's addresses are known")
 	reachable := condition(v1alpha1.ConditionNetBoxReachable, true, reasonReachable, "NetBox answers")
@@ -363,6 +369,7 @@ func (w *statusWriter) countServices() map[string]int32 {
 	return counts
 }
 
+// writeClass writes what has changed of a class.
 func (w *statusWriter) writeClass(ctx context.Context, class *v1alpha1.LoadBalancerClass, services int32) error {
 	want := class.DeepCopy()
 	want.Status.Services = services

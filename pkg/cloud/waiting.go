@@ -49,6 +49,7 @@ func (w *waitingList) add(svc *corev1.Service) {
 	servicesWaiting.Set(float64(len(w.byKey)))
 }
 
+// remove notes that a Service has what it wants, or is gone.
 func (w *waitingList) remove(svc *corev1.Service) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -105,6 +106,7 @@ func (w *waker) all() { w.wake(-1) }
 // Waking all of a thousand waiting ones for it would only make them fail again.
 func (w *waker) one() { w.wake(1) }
 
+// wake takes Services off the list and has them tried once wakePause is over.
 func (w *waker) wake(n int) {
 	for _, key := range w.waiting.take(n) {
 		w.queue.AddAfter(key, wakePause)
