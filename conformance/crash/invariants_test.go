@@ -139,6 +139,9 @@ type life struct {
 	has  map[ipam.Family]netip.Addr
 	// asked are all addresses that its user ever asked for.
 	asked map[netip.Addr]bool
+	// givenUp are addresses of a family that its user gave up. One may go late: the
+	// user wants the family again, and the status that lacks it is on its way.
+	givenUp map[netip.Addr]bool
 	// leaving: it is being deleted, is no load balancer any more, or has been
 	// asked to move, so that its address may be another's already.
 	leaving bool
@@ -177,7 +180,7 @@ func (n *witness) see(svc *corev1.Service) {
 	defer n.mu.Unlock()
 	l := n.services[svc.UID]
 	if l == nil {
-		l = &life{name: svc.Name, asked: map[netip.Addr]bool{}}
+		l = &life{name: svc.Name, asked: map[netip.Addr]bool{}, givenUp: map[netip.Addr]bool{}}
 		n.services[svc.UID] = l
 	}
 	for _, a := range asked(svc) {
@@ -189,9 +192,14 @@ func (n *witness) see(svc *corev1.Service) {
 	}
 	l.leaving = svc.DeletionTimestamp != nil || svc.Spec.Type != corev1.ServiceTypeLoadBalancer
 	for family, addr := range l.has {
-		if !l.leaving && wants(svc, family) && now[family] != addr && !l.asked[now[family]] {
+		if now[family] == addr {
+			l.givenUp[addr] = l.givenUp[addr] || !wants(svc, family)
+			continue
+		}
+		if !l.leaving && wants(svc, family) && !l.asked[now[family]] && !l.givenUp[addr] {
 			n.wrong("%s moved from %s to %v, and nobody asked for that", svc.Name, addr, now[family])
 		}
+		delete(l.givenUp, addr)
 	}
 	for family, a := range asked(svc) {
 		l.leaving = l.leaving || now[family].IsValid() && now[family] != a
