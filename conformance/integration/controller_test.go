@@ -65,7 +65,6 @@ func TestBadInputAndOutages(t *testing.T) {
 		e.apply("{apiVersion: bm-ccm.io/v1alpha1, kind: LoadBalancerClass, metadata: {name: nope}, spec: {pools: [netbox], default: true}}")
 		e.addressed("none")
 	})
-	t.Run("default class goes and comes while Services come", func(t *testing.T) { e.with(t).defaultComesAndGoes() })
 	t.Run("wiped status", func(t *testing.T) {
 		e := e.with(t)
 		before := e.addressed("ours")

@@ -10,11 +10,14 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"testing"
 	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/bm-ccm/bm-ccm/pkg/netbox/netboxtest"
 )
 
 // slowStatus is how long the API server takes for the status of a Service here.
@@ -22,10 +25,10 @@ import (
 // to the process alone.
 const slowStatus = 1500 * time.Millisecond
 
-// defaultComesAndGoes takes the default class away and gives it back while
-// Services are being served: in the end each has an address, and no two the same.
-func (e *env) defaultComesAndGoes() {
-	e.t.Helper()
+// The default class goes and comes back while Services are being served: in the
+// end each has an address, and no two the same.
+func TestDefaultComesAndGoes(t *testing.T) {
+	e := newEnv(t, netboxtest.ClaimFields())
 	e.crash()
 	e.kubeconfig = e.slowServer()
 	e.start()
@@ -57,7 +60,7 @@ spec: {pools: [toggled]}
 		name := fmt.Sprintf("toggled-%d", i)
 		ip := e.addressed(name)
 		if other, taken := holder[ip]; taken {
-			e.t.Errorf("%s and %s both have %s", other, name, ip)
+			t.Errorf("%s and %s both have %s", other, name, ip)
 		}
 		holder[ip] = name
 	}
@@ -67,16 +70,12 @@ spec: {pools: [toggled]}
 	for i := range services {
 		e.gone(fmt.Sprintf("toggled-%d", i))
 	}
-	e.crash()
-	e.kubeconfig = ""
-	e.start()
-	e.apply("{apiVersion: bm-ccm.io/v1alpha1, kind: LoadBalancerClass, metadata: {name: nope}, spec: {pools: [netbox], default: true}}")
 }
 
-// defaultClass makes class "nope" the default, or not.
+// defaultClass makes class "comes-and-goes" the default, or not.
 func (e *env) defaultClass(isDefault bool) {
 	e.t.Helper()
-	e.apply(fmt.Sprintf("{apiVersion: bm-ccm.io/v1alpha1, kind: LoadBalancerClass, metadata: {name: nope}, spec: {pools: [toggled], default: %t}}", isDefault))
+	e.apply(fmt.Sprintf("{apiVersion: bm-ccm.io/v1alpha1, kind: LoadBalancerClass, metadata: {name: comes-and-goes}, spec: {pools: [toggled], default: %t}}", isDefault))
 }
 
 // slowServer is the API server, but for the status of Services, which takes a
