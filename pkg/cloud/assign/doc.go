@@ -12,6 +12,6 @@
 // There are two steps because only the store of claims knows which address is
 // free. The executor in package cloud gathers the facts, has the claims made and
 // carries the outcome out; the rules are all here. Those of sharing one address
-// are in sharing.go and group.go, those of choosing a pool in candidates.go,
-// those of whose an address is after a restart in restore.go.
+// are in sharing.go and group.go, those of choosing a class and its pools in
+// candidates.go, those of whose an address is after a restart in restore.go.
 package assign
