@@ -170,9 +170,9 @@ func (gs *groups) isComplete() bool {
 // noteRecorded is told what is recorded for a group: just after a start that may
 // not be known, and a Service that left may have taken the address along.
 func (gs *groups) noteRecorded(id service.Group, claims []ipam.Claim) {
-	gs.LearnSome(claims)
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
+	gs.learn(claims)
 	maps.DeleteFunc(gs.get(id).addrs, func(f ipam.Family, _ netip.Addr) bool {
 		return !slices.ContainsFunc(claims, func(c ipam.Claim) bool { return c.Key.Family == f })
 	})

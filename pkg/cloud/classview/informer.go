@@ -156,10 +156,11 @@ type projected struct {
 	services *Services
 }
 
-// AddEventHandlerWithResyncPeriod registers a handler of the upstream
-// controller, which is called by Requeue as well.
-func (p projected) AddEventHandlerWithResyncPeriod(h cache.ResourceEventHandler, resync time.Duration) (cache.ResourceEventHandlerRegistration, error) {
-	handle, err := p.SharedIndexInformer.AddEventHandlerWithResyncPeriod(p.services.showing(h), resync)
+// AddEventHandlerWithOptions registers a handler of the upstream controller, which
+// is called by Requeue as well. The other ways to register one come here too: one
+// that did not would be shown what the informer keeps.
+func (p projected) AddEventHandlerWithOptions(h cache.ResourceEventHandler, o cache.HandlerOptions) (cache.ResourceEventHandlerRegistration, error) {
+	handle, err := p.SharedIndexInformer.AddEventHandlerWithOptions(p.services.showing(h), o)
 	if err != nil {
 		return nil, err
 	}
@@ -169,9 +170,14 @@ func (p projected) AddEventHandlerWithResyncPeriod(h cache.ResourceEventHandler,
 	return handle, nil
 }
 
-// AddEventHandler is the same without a resync period.
+// AddEventHandlerWithResyncPeriod implements cache.SharedInformer.
+func (p projected) AddEventHandlerWithResyncPeriod(h cache.ResourceEventHandler, resync time.Duration) (cache.ResourceEventHandlerRegistration, error) {
+	return p.AddEventHandlerWithOptions(h, cache.HandlerOptions{ResyncPeriod: &resync})
+}
+
+// AddEventHandler implements cache.SharedInformer.
 func (p projected) AddEventHandler(h cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {
-	return p.AddEventHandlerWithResyncPeriod(h, 0)
+	return p.AddEventHandlerWithOptions(h, cache.HandlerOptions{})
 }
 
 // lister is what upstream reads Services with: one at a time when it works on

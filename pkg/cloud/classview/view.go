@@ -107,7 +107,7 @@ func (v *View) ownsUnnamed(svc *corev1.Service) bool {
 	if v.servesDefault {
 		return true
 	}
-	if v.pools == nil || !servicehelper.HasLBFinalizer(svc) {
+	if v.pools == nil || !service.HasFinalizer(svc) {
 		return false
 	}
 	if !v.kept[svc.UID] && !slices.ContainsFunc(service.Addrs(svc), v.pools.Contains) {
@@ -121,7 +121,7 @@ func (v *View) ownsUnnamed(svc *corev1.Service) bool {
 // another party's finalizer still holds. Upstream would "ensure" it once more,
 // in vain (kubernetes/cloud-provider-gcp#981).
 func isReleased(svc *corev1.Service) bool {
-	return svc.DeletionTimestamp != nil && !servicehelper.HasLBFinalizer(svc)
+	return svc.DeletionTimestamp != nil && !service.HasFinalizer(svc)
 }
 
 // hide makes svc look as if it neither wanted a load balancer nor had one to
